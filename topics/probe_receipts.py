@@ -1,0 +1,107 @@
+"""probe-receipts-v1: what the serving side received, per round, source and protocol.
+
+Written by agents about the requests that reached them, read by the sink. Key: the serving agent. One row stands for
+a run of requests of one source: `bitmap` marks which of `first_seq` … arrived (bit i = first_seq + i), so the
+volume grows with the number of sources, not of requests.
+"""
+
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from topics import arrow
+from topics.ids import agent_key
+from topics.spec import DAY_S, InvalidMessage, Topic
+
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("round_id", pa.uint64(), nullable=False),
+    pa.field("src_agent", pa.string(), nullable=False),
+    pa.field("proto", pa.uint8(), nullable=False),
+    pa.field("first_seq", pa.uint32(), nullable=False),
+    pa.field("received", pa.uint32(), nullable=False),
+    pa.field("duplicates", pa.uint32(), nullable=False),
+    pa.field("reordered", pa.uint32(), nullable=False),
+    pa.field("segs_in", pa.uint32(), nullable=False),
+    pa.field("segs_out", pa.uint32(), nullable=False),
+    pa.field("retrans", pa.uint32(), nullable=False),
+    pa.field("first_us", pa.uint64(), nullable=False),
+    pa.field("last_us", pa.uint64(), nullable=False),
+    pa.field("bitmap", pa.binary(), nullable=False),
+]
+SCHEMA = pa.schema(_FIELDS)
+
+
+class ReceiptHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who received: the serving agent, its incarnation, and the number of this batch of its receipts."""
+
+    agent: str
+    incarnation: int
+    batch_seq: int
+    node: str
+    zone: str = ""
+    rack: str = ""
+
+
+class Receipts(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch of receipts in memory."""
+
+    head: ReceiptHead
+    rows: pa.RecordBatch
+
+
+_head_decoder = msgspec.json.Decoder(ReceiptHead)
+
+
+def encode(batch: Receipts) -> bytes:
+    """A batch of receipts on the wire."""
+    columns: dict[str, Any] = {name: batch.rows.column(name) for name in SCHEMA.names}
+    head = msgspec.json.encode(batch.head)
+    return arrow.encode(schema=SCHEMA, head=head, columns=columns, rows=batch.rows.num_rows)
+
+
+def decode(data: bytes) -> Receipts:
+    """A batch of receipts from the wire. Raises InvalidMessage."""
+    head_bytes, rows = arrow.decode(schema=SCHEMA, data=data)
+    try:
+        return Receipts(head=_head_decoder.decode(head_bytes), rows=rows)
+    except msgspec.MsgspecError as error:
+        raise InvalidMessage(f"head: {error}") from error
+
+
+EXAMPLE = Receipts(
+    head=ReceiptHead(agent="node-2", incarnation=1, batch_seq=0, node="node-2"),
+    rows=pa.RecordBatch.from_pylist(
+        [
+            {
+                "round_id": 7,
+                "src_agent": "node-1",
+                "proto": 4,
+                "first_seq": 0,
+                "received": 2,
+                "duplicates": 0,
+                "reordered": 0,
+                "segs_in": 4,
+                "segs_out": 4,
+                "retrans": 0,
+                "first_us": 1_790_000_000_000_000,
+                "last_us": 1_790_000_000_100_000,
+                "bitmap": b"\x03",
+            }
+        ],
+        schema=SCHEMA,
+    ),
+)
+
+TOPIC: Topic[Receipts] = Topic(
+    name="probe-receipts-v1",
+    writers=("agent",),
+    readers=("sink",),
+    key=lambda b: agent_key(b.head.agent),
+    encode=encode,
+    decode=decode,
+    example=EXAMPLE,
+    partitions=8,
+    may_grow=True,
+    retention_s=DAY_S,
+)

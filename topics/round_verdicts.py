@@ -1,0 +1,175 @@
+"""round-verdicts-v1: what the judge says of each round.
+
+Written by the judge, read by the controller, the alarms, the sink and anyone. Key: task uid; one partition, because
+the rate is low and the alarms need all of them. A verdict is never changed silently: a later one of the same
+round has a higher `revision`; `final` says that nothing more can come.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from topics.spec import DAY_S, Topic, json_codec
+from topics.task_rounds import Record
+
+Verdict = Literal["succeed", "fail", "unknown"]
+TrustGrade = Literal["good", "degraded"]
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """Packet loss (datagrams, or TCP segments) with its Wilson interval at 95 %."""
+
+    sent: int
+    lost: int
+    rate: float
+    low: float
+    high: float
+
+
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests by their end; `by_outcome` has every outcome that occurred."""
+
+    sent: int
+    ok: int
+    failed: int
+    by_outcome: dict[str, int] = {}
+
+
+class Delay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Delay of successful requests in microseconds; None where there was none. Failures never lower it."""
+
+    mean_us: float | None = None
+    p50_us: float | None = None
+    p90_us: float | None = None
+    p99_us: float | None = None
+    max_us: int | None = None
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether the instrument was fit to measure; `degraded` with reasons is never a network alarm."""
+
+    grade: TrustGrade = "good"
+    reasons: tuple[str, ...] = ()
+    lateness_p99_us: int = 0
+    asked_rate: float = 0.0
+    achieved_rate: float = 0.0
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One source and target of a round, as the report's tables show it."""
+
+    src: str
+    dst: str
+    target: str
+    proto: str
+    layer: str
+    requests: Requests
+    loss: Loss
+    delay: Delay
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A statement about one element of the network, with its evidence as a query.
+
+    `element` is e.g. `node-3`, `direction` `ingress`, `egress` or `pair`; `sentence` is for a person.
+    """
+
+    element: str
+    direction: str
+    kind: str
+    sentence: str
+    loss: Loss
+    confidence: float
+    evidence_sql: str = ""
+
+
+class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Completeness of one agent's share: planned = stored + unsent + declared_missing + unexplained."""
+
+    agent: str
+    node: str
+    planned: int
+    stored: int
+    unsent: int
+    declared_missing: int
+    unexplained: int
+    cause: str = ""
+    state: str = "finished"
+
+
+class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
+    """The judgement of one round. Field names are those of `kpatrol report --json`."""
+
+    round_id: int
+    round: int
+    task: str
+    task_uid: str
+    kind: str
+    revision: int
+    final: bool
+    verdict: Verdict
+    why: str
+    start_us: int
+    at_us: int
+    planned: int
+    stored: int
+    unsent: int
+    declared_missing: int
+    unexplained: int
+    duplicates: int
+    success_rate: float | None
+    requests: Requests
+    loss: Loss
+    delay: Delay
+    sent_delay: Delay
+    verdict_delay_s: float | None
+    trust: Trust
+    findings: tuple[Finding, ...] = ()
+    accounts: tuple[AgentAccount, ...] = ()
+    worst: tuple[Pair, ...] = ()
+    succeeded_nodes: tuple[str, ...] = ()
+    failed_nodes: tuple[str, ...] = ()
+    not_reported_nodes: tuple[str, ...] = ()
+    missing_causes: tuple[str, ...] = ()
+
+
+EXAMPLE = RoundVerdict(
+    round_id=7,
+    round=1,
+    task="netreach/reach-task",
+    task_uid="4b2f",
+    kind="NetReach",
+    revision=1,
+    final=True,
+    verdict="succeed",
+    why="600 of 600 requests succeeded (asked: 100 %), mean 312 µs (allowed: 1500 ms)",
+    start_us=1_790_000_000_000_000,
+    at_us=1_790_000_010_400_000,
+    planned=600,
+    stored=600,
+    unsent=0,
+    declared_missing=0,
+    unexplained=0,
+    duplicates=0,
+    success_rate=1.0,
+    requests=Requests(sent=600, ok=600, failed=0, by_outcome={"ok": 600}),
+    loss=Loss(sent=1200, lost=0, rate=0.0, low=0.0, high=0.0032),
+    delay=Delay(mean_us=312.0, p50_us=290.0, p90_us=400.0, p99_us=900.0, max_us=1200),
+    sent_delay=Delay(mean_us=300.0, p50_us=280.0, p90_us=390.0, p99_us=880.0, max_us=1190),
+    verdict_delay_s=0.4,
+    trust=Trust(),
+)
+
+_encode, _decode = json_codec(RoundVerdict)
+
+TOPIC: Topic[RoundVerdict] = Topic(
+    name="round-verdicts-v1",
+    writers=("judge",),
+    readers=("controller", "alarms", "sink"),
+    key=lambda r: r.task_uid.encode(),
+    encode=_encode,
+    decode=_decode,
+    example=EXAMPLE,
+    partitions=1,
+    retention_s=30 * DAY_S,
+)
