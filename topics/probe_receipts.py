@@ -14,7 +14,7 @@ from topics import arrow
 from topics.ids import agent_key
 from topics.spec import DAY_S, InvalidMessage, Topic
 
-_FIELDS: list[pa.Field[Any]] = [
+_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("round_id", pa.uint64(), nullable=False),
     pa.field("src_agent", pa.string(), nullable=False),
     pa.field("proto", pa.uint8(), nullable=False),

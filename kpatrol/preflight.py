@@ -1,0 +1,82 @@
+"""What a `make` goal needs of the machine, what is missing, and how to get it.
+
+Run with the system's Python before anything is installed, so: standard library only. As root on Debian it installs
+what is missing; otherwise it says exactly which packages, and ends with 2.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# program -> (Debian package, what it is for)
+PROGRAMS = {
+    "java": ("openjdk-17-jre-headless", "Apache Kafka runs on it (Java 17 or newer)"),
+    "mvn": ("maven", "fetches Kafka's jars into your cache folder"),
+    "ip": ("iproute2", "network namespaces for the agents"),
+    "nft": ("nftables", "fault injection and service addresses"),
+    "nsenter": ("util-linux", "starting processes inside a namespace"),
+    "unbound": ("unbound", "a real DNS server as a target"),
+}
+GOALS = {
+    "check": (),
+    "demo": ("java", "mvn", "ip", "nft", "nsenter"),
+    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
+    "bench": ("java", "mvn"),
+    "soak": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
+}
+# What a goal fetches the first time, in megabytes, so that nobody wonders what takes so long.
+DOWNLOADS_MB = {"Python packages (.venv)": 420, "Apache Kafka's jars (your cache folder)": 45}
+SBIN = "/usr/sbin:/sbin"
+
+
+def missing_programs(goal: str) -> list[str]:
+    """Programs of a goal that are not on this machine."""
+    path = os.environ.get("PATH", "") + ":" + SBIN
+    return [name for name in GOALS[goal] if shutil.which(name, path=path) is None]
+
+
+def can_install() -> bool:
+    """Whether we may install Debian packages: root, with apt."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def install(packages: list[str]) -> bool:
+    """Install Debian packages; true when it worked."""
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *packages]):
+        if subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+            return False
+    return True
+
+
+def main(goal: str) -> int:
+    """0 when everything is there (or could be installed), 2 when not."""
+    if goal not in GOALS:
+        sys.stderr.write(f"preflight: found goal {goal!r}, allowed: {', '.join(GOALS)}\n")
+        return 2
+    if sys.version_info < (3, 11):  # noqa: UP036 (any Python may run this file)
+        sys.stderr.write(f"preflight: Python {sys.version.split()[0]} found, 3.11 or newer needed\n")
+        return 2
+    if not Path(".venv/bin/python").exists():
+        print("preflight: first run; this will be fetched:")
+        for what, megabytes in DOWNLOADS_MB.items():
+            print(f"  {megabytes:>4} MB  {what}")
+    missing = missing_programs(goal)
+    if not missing:
+        print(f"preflight: all that `make {goal}` needs is here")
+        return 0
+    packages = sorted({PROGRAMS[name][0] for name in missing})
+    for name in missing:
+        print(f"preflight: missing {name}: {PROGRAMS[name][1]} (Debian package {PROGRAMS[name][0]})")
+    if can_install():
+        print(f"preflight: installing {', '.join(packages)} with apt", flush=True)
+        if install(packages) and not missing_programs(goal):
+            return 0
+    sys.stderr.write(f"preflight: install these, then run again:  apt-get install {' '.join(packages)}\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
