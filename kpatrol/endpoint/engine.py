@@ -15,7 +15,9 @@ from urllib.parse import quote
 
 from kpatrol.endpoint.sql_guard import Known
 
-LOCK_TAIL = re.compile(r"(?:\s*\((?:version [^)]*|[A-Z][A-Z0-9_]+)\)\.?)+\s*$")
+LOCK_NAME = "kpatrol-endpoint.lock"
+_MESSAGE = re.compile(r"(?:Code: (\d+)\. DB::Exception: )+(.*)", re.DOTALL)
+_TAIL = re.compile(r"(?:\s*\((?:version [^)]*|[A-Z][A-Z0-9_]+)\)\.?)+\s*$")
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)")
 
 
