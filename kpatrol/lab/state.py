@@ -24,6 +24,8 @@ from kpatrol.lab.processes import ProcessIdentity
 
 EntryKind = Literal["boot", "process", "namespace", "link", "mount", "folder"]
 MANIFEST = "manifest.jsonl"
+# Holds the user's own id for a lab that was started again inside a user namespace, where it looks like root but is not.
+USERNS_VARIABLE = "KPATROL_LAB_USERNS_UID"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ def base_folder(environment: Mapping[str, str]) -> Path:
     """Where this user's labs keep their small state: below $XDG_RUNTIME_DIR, else below /tmp."""
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     parent = Path(runtime) if runtime and os.access(runtime, os.W_OK) else Path("/tmp")
-    return parent / f"kpatrol-{os.getuid()}"
+    return parent / f"kpatrol-{environment.get(USERNS_VARIABLE) or os.getuid()}"
 
 
 def private_folder(path: Path) -> Path:
@@ -108,7 +110,7 @@ class LabState:
         """A folder for what may grow large (Kafka's and ClickHouse's data), on disk: the runtime folder is memory."""
         if parent is None:
             parent = Path("/var/tmp") if os.access("/var/tmp", os.W_OK) else Path("/tmp")
-        path = parent / f"kpatrol-{os.getuid()}-lab-{self.id}"
+        path = parent / f"{self.base.name}-lab-{self.id}"
         self._write(Entry(kind="folder", name=str(path)))
         return private_folder(path)
 
