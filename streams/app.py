@@ -1,0 +1,176 @@
+"""A Faust app on the pattern proven safe, and the process around it.
+
+Rules held here and by `tests/unit/streams/test_safe_faust.py`: at least once, acks by hand and in order, one actor per
+agent, an exception ends the process and acks nothing, topics are made by `kpatrol topics apply` alone. A table
+needs no setting of its own: `app.Table(name, default=…, partitions=…)` has its changelog in `topics.apply`.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, NoReturn, Protocol
+
+import faust
+import uvloop
+
+from streams.config import StreamsConfig
+from streams.metrics import Metrics
+from topics.connection import KafkaConnection
+
+EXIT_RESTART = 75  # EX_TEMPFAIL: start me again
+TERM_LIMIT_S = 45.0
+GROUPS = {"sink": "kpatrol-sink", "judge": "kpatrol-judge", "alarms": "kpatrol-alarms"}
+log = logging.getLogger(__name__)
+
+
+class Hold:
+    """Says that the service waits for something outside itself, so the watchdog does not take that for a fault."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._since_s = 0.0
+
+    @property
+    def reason(self) -> str:
+        """What it waits for, empty when it does not wait."""
+        return self._reason
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has waited, 0 when it does not wait."""
+        return monotonic() - self._since_s if self._reason else 0.0
+
+    @contextlib.contextmanager
+    def waiting(self, reason: str) -> Iterator[None]:
+        """Wait for `reason` within the block."""
+        self._reason, self._since_s = reason, monotonic()
+        try:
+            yield
+        finally:
+            self._reason = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a service is built of; handed to its `attach`."""
+
+    config: StreamsConfig
+    metrics: Metrics
+    hold: Hold
+
+
+class ServiceModule(Protocol):
+    """A module of `streams` that is a service of its own."""
+
+    def attach(self, app: faust.App, parts: Parts) -> Sequence[Any]:
+        """Add the service's agents, tables and timers to the app.
+
+        Returns mode services (or none) that must have started before the app joins its group.
+        """
+
+
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app that writes nothing to disk: tables live in memory and in their changelogs."""
+
+    def _create_directories(self) -> None:
+        """Nothing to create, so the root filesystem may be read-only."""
+
+
+def build(*, app_id: str, kafka: KafkaConnection) -> faust.App:
+    """The app `app_id` (its consumer group) with the settings that the safe pattern needs."""
+    return App(
+        app_id,
+        broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
+        broker_credentials=credentials(kafka),
+        store="memory://",
+        autodiscover=False,
+        processing_guarantee="at_least_once",
+        agent_supervisor="mode.supervisors.CrashingSupervisor",
+        key_serializer="raw",
+        value_serializer="raw",
+        stream_wait_empty=True,
+        stream_buffer_maxsize=128,
+        broker_commit_interval=1.0,
+        broker_session_timeout=20.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=30.0,
+        # An idle member must not be thrown out; liveness is the watchdog's business.
+        broker_max_poll_interval=1e8,
+        consumer_max_fetch_size=4 << 20,
+        consumer_auto_offset_reset="earliest",
+        producer_compression_type="zstd",
+        producer_max_request_size=4 << 20,
+        producer_acks=-1,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+
+
+def credentials(kafka: KafkaConnection) -> Any:
+    """Faust's form of the connection's credentials; None for PLAINTEXT."""
+    context = kafka.ssl_context()
+    if kafka.sasl_mechanism:
+        return faust.SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password,
+            ssl_context=context,
+            mechanism=kafka.sasl_mechanism,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
+
+
+class Worker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker with a bound on stopping: during a JoinGroup a stop may hang until the join ends.
+
+    Ending hard is safe: nothing that is not stored has been acknowledged.
+    """
+
+    def _on_sigterm(self) -> None:
+        _end_after(TERM_LIMIT_S)
+        super()._on_sigterm()
+
+    def _on_sigint(self) -> None:
+        _end_after(TERM_LIMIT_S)
+        super()._on_sigint()
+
+
+def _end_after(seconds: float) -> None:
+    def end() -> None:
+        log.critical("not stopped %.0f s after the signal: ending hard", seconds)
+        os._exit(EXIT_RESTART)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def main(*, service: str, config: StreamsConfig) -> NoReturn:
+    """Build and run one of GROUPS until it is told to stop or fails; exits the process."""
+    from streams.health import Health
+    from streams.watchdog import Watchdog
+
+    # Faust's consumer thread makes its own loop from the policy.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    parts = Parts(config=config, metrics=Metrics(), hold=Hold())
+    app = build(app_id=GROUPS[service], kafka=config.kafka)
+    module: ServiceModule = importlib.import_module(f"streams.{service}")
+    before = module.attach(app, parts)
+    watchdog = Watchdog(app=app, parts=parts)
+    health = Health(listen=config.health, metrics=parts.metrics, ready=lambda: watchdog.ready)
+    worker = Worker(app, health, *before, loop=loop, quiet=True, override_logging=False)
+    worker.spinner = None
+    watchdog.start()
+    worker.execute_from_commandline()
+    sys.exit(0)

@@ -1,0 +1,62 @@
+"""Configuration of the stream services: read once in `__main__`, passed on as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from topics.connection import BadConfiguration, KafkaConnection
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the health and metrics pages are served."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamsConfig:
+    """What every stream service is told. The ClickHouse password prints as ***.
+
+    `clickhouse_url` is http(s)://user@host:port/database; `health` is None where no pages are wanted.
+    """
+
+    kafka: KafkaConnection
+    clickhouse_url: str
+    clickhouse_password: str = ""
+    log_level: str = "INFO"
+    health: Listen | None = None
+
+    def __repr__(self) -> str:
+        return f"StreamsConfig({self.kafka}, clickhouse_url={self.clickhouse_url!r}, password=***, {self.health})"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "StreamsConfig":
+        """Read KPATROL_*. Raises BadConfiguration; OSError when a password file cannot be read."""
+        url = env.get("KPATROL_CLICKHOUSE_URL", "")
+        if not url.startswith(("http://", "https://")):
+            raise BadConfiguration(f"KPATROL_CLICKHOUSE_URL: found {url!r}, expected http(s)://user@host:port/database")
+        level = env.get("KPATROL_LOG_LEVEL", "INFO").upper()
+        if level not in LOG_LEVELS:
+            raise BadConfiguration(f"KPATROL_LOG_LEVEL: found {level!r}, allowed: {', '.join(LOG_LEVELS)}")
+        password_file = env.get("KPATROL_CLICKHOUSE_PASSWORD_FILE", "")
+        return cls(
+            kafka=KafkaConnection.from_env(env),
+            clickhouse_url=url,
+            clickhouse_password=Path(password_file).read_text().strip() if password_file else "",
+            log_level=level,
+            health=listen(env.get("KPATROL_HEALTH_LISTEN", "")),
+        )
+
+
+def listen(value: str) -> Listen | None:
+    """Parse KPATROL_HEALTH_LISTEN, host:port; empty is None. Raises BadConfiguration."""
+    if not value:
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise BadConfiguration(f"KPATROL_HEALTH_LISTEN: found {value!r}, expected host:port")
+    return Listen(host=host.strip("[]") or "0.0.0.0", port=int(port))
