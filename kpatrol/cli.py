@@ -1,0 +1,187 @@
+"""The command `kpatrol`: what can be asked, and the exit codes. Each command's work lives in its own module.
+
+Exit codes: 0 all good; 1 the network or the target failed the expectation; 2 cannot tell (our own trouble, bad input).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from topics.connection import BadConfiguration, KafkaConnection
+
+CANNOT_TELL = 2
+
+
+class Trouble(click.ClickException):
+    """One clear line on standard error, and exit code 2."""
+
+    exit_code = CANNOT_TELL
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("kpatrol"), prog_name="kpatrol")
+def cli() -> None:
+    """An event-streaming network patrol for Kubernetes: every request kept, loss with a direction and a place."""
+
+
+FILE = click.Path(path_type=Path)
+
+
+@cli.command()
+@click.option("-f", "--file", "files", multiple=True, type=FILE, help="Task file or folder (YAML); may be repeated.")
+@click.option("--agents", default=5, show_default=True, type=click.IntRange(1, 400), help="How many agents.")
+@click.option("--fault", "faults", multiple=True, help="e.g. 'ingress node-3 loss=2%', 'pair node-1>node-2 loss=5%'.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Run this many rounds of every task instead of its own.")
+@click.option(
+    "--minute-s", default=10.0, show_default=True, type=click.FloatRange(0.5, 60), help="Length of a schedule's minute."
+)
+@click.option("--max-qps", type=click.IntRange(min=1), help="Ceiling of `request.qps` (default: as in a cluster).")
+@click.option("--zones", default=1, show_default=True, type=click.IntRange(1, 20), help="Spread the agents over zones.")
+@click.option("--keep", is_flag=True, help="Stay up afterwards and print the addresses; Ctrl-C ends it.")
+@click.option(
+    "--kafka", "security", type=click.Choice(["plaintext", "sasl_ssl"]), default="plaintext", show_default=True
+)
+@click.option("--brokers", default=1, show_default=True, type=click.IntRange(1, 3), help="Kafka brokers.")
+@click.option("--timeout-s", default=900.0, show_default=True, help="Give up after this long.")
+@click.option("--logs", type=FILE, help="Copy the services' logs into this folder at the end.")
+@click.option("--mode", type=click.Choice(["root", "userns", "loopback"]), help="Force the kind of network.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON on standard output.")
+def lab(as_json: bool, security: Any, mode: str | None, **options: Any) -> None:
+    """Start the whole pipe on this machine, run the tasks, print the report, stop everything."""
+    from kpatrol.lab.errors import LabError
+    from kpatrol.lab.options import LabOptions
+    from kpatrol.lab.run import run
+
+    try:
+        code = run(LabOptions(kafka_security=security, mode=mode or "", **options), as_json=as_json)
+    except LabError as error:
+        raise Trouble(str(error)) from error
+    sys.exit(code)
+
+
+@cli.command()
+@click.argument("task", default="")
+@click.option("--round", "number", type=click.IntRange(min=1), help="Only this round.")
+@click.option("--clickhouse", default="", help="http://user@host:port/database (default: the running lab's).")
+@click.option("--json", "as_json", is_flag=True, help="JSON with stable names.")
+def report(task: str, number: int | None, clickhouse: str, as_json: bool) -> None:
+    """What the rounds of TASK (`kind/name`, or a name; default: all) came to."""
+    from kpatrol.reading import show
+    from kpatrol.reading.store import CannotRead
+
+    try:
+        sys.exit(show.report(task=task, number=number, url=clickhouse, as_json=as_json, env=os.environ))
+    except CannotRead as error:
+        raise Trouble(str(error)) from error
+
+
+@cli.command()
+@click.option("-f", "--file", "files", multiple=True, required=True, type=FILE, help="Task file or folder (YAML).")
+@click.option("--max-qps", type=click.IntRange(min=1), help="Ceiling of `request.qps` (default: as in a cluster).")
+@click.option("--json", "as_json", is_flag=True)
+def validate(files: tuple[Path, ...], max_qps: int | None, as_json: bool) -> None:
+    """Check task files: the same answer that the API server would give."""
+    from kpatrol.validate import validate as check
+
+    sys.exit(check(files, json=as_json, max_qps=max_qps))
+
+
+@cli.group()
+def topics() -> None:
+    """The Kafka topics: create, grow, align, describe. Kafka's address: KPATROL_KAFKA_BOOTSTRAP and its kin."""
+
+
+def _kafka() -> KafkaConnection:
+    try:
+        return KafkaConnection.from_env(os.environ)
+    except (BadConfiguration, OSError) as error:
+        raise Trouble(str(error)) from error
+
+
+@topics.command("apply")
+@click.option("--replication", default=1, show_default=True, type=click.IntRange(1, 9))
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--json", "as_json", is_flag=True)
+def topics_apply(replication: int, dry_run: bool, as_json: bool) -> None:
+    """Bring the cluster's topics to the catalogue's form."""
+    from aiokafka.errors import KafkaError
+
+    from topics.apply import RefusedTopic, apply
+
+    try:
+        steps = asyncio.run(apply(kafka=_kafka(), replication=replication, dry_run=dry_run))
+    except (RefusedTopic, KafkaError) as error:
+        raise Trouble(str(error)) from error
+    rows = [{"topic": s.topic.name, "did": s.verb, "partitions": s.topic.partitions, "reason": s.reason} for s in steps]
+    _print_rows(rows, as_json)
+
+
+@topics.command("describe")
+@click.option("--json", "as_json", is_flag=True)
+def topics_describe(as_json: bool) -> None:
+    """Every topic of the catalogue: who writes, who reads, partitions, retention."""
+    from topics.catalogue import TOPICS
+
+    rows = [
+        {
+            "topic": t.name,
+            "partitions": t.partitions,
+            "retention_h": t.retention_s // 3600,
+            "cleanup": t.cleanup,
+            "writers": ", ".join(t.writers),
+            "readers": ", ".join(t.readers),
+        }
+        for t in TOPICS.values()
+    ]
+    _print_rows(rows, as_json)
+
+
+@cli.command()
+@click.option("--clickhouse", default="", help="http://user@host:port/database of a writer.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+def migrate(clickhouse: str, dry_run: bool) -> None:
+    """Bring ClickHouse's tables and views to this version's form."""
+    from kpatrol.migrating import CannotMigrate, migrate_tables
+
+    try:
+        _print_rows(migrate_tables(url=clickhouse, dry_run=dry_run, env=os.environ), as_json=False)
+    except CannotMigrate as error:
+        raise Trouble(str(error)) from error
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the shell's completion script: `source <(kpatrol completion bash)`."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "kpatrol", "_KPATROL_COMPLETE").source())
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point."""
+    cli(prog_name="kpatrol")

@@ -1,0 +1,65 @@
+"""The JSON of `kpatrol report --json` and `kpatrol lab --json`: stable names, made from verdicts. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from topics.round_verdicts import RoundVerdict
+
+Json = dict[str, Any]
+
+
+def newest(verdicts: Sequence[RoundVerdict]) -> list[RoundVerdict]:
+    """The highest revision of each round, by task and round number."""
+    best: dict[int, RoundVerdict] = {}
+    for verdict in verdicts:
+        known = best.get(verdict.round_id)
+        if known is None or verdict.revision > known.revision:
+            best[verdict.round_id] = verdict
+    return sorted(best.values(), key=lambda v: (v.task, v.round))
+
+
+def round_json(verdict: RoundVerdict) -> Json:
+    """One round with the report's names; everything the verdict holds, delays flattened to `mean_us`, `p50_us`, …"""
+    everything: Json = msgspec.to_builtins(verdict)
+    flat = {k: v for k, v in everything.items() if k not in ("delay", "sent_delay", "trust", "type")}
+    flat |= {name: getattr(verdict.delay, name) for name in ("mean_us", "p50_us", "p90_us", "p99_us", "max_us")}
+    sent = {
+        f"from_sent_{name}": getattr(verdict.sent_delay, name) for name in ("mean_us", "p50_us", "p90_us", "p99_us")
+    }
+    trust = {"trust": verdict.trust.grade, "trust_reasons": list(verdict.trust.reasons)}
+    rates = {
+        "lateness_p99_us": verdict.trust.lateness_p99_us,
+        "asked_rate": verdict.trust.asked_rate,
+        "achieved_rate": verdict.trust.achieved_rate,
+    }
+    defaults: Json = {"findings": [], "accounts": [], "worst": []}
+    return defaults | flat | sent | trust | rates
+
+
+def task_json(task: str, verdicts: Sequence[RoundVerdict]) -> Json:
+    """All rounds of one task."""
+    return {"task": task, "kind": verdicts[0].kind if verdicts else "", "rounds": [round_json(v) for v in verdicts]}
+
+
+def report_json(verdicts: Sequence[RoundVerdict]) -> Json:
+    """`tasks[]`, and where there is exactly one task also its `task`, `kind` and `rounds` at the top."""
+    rounds = newest(verdicts)
+    tasks = [task_json(t, [v for v in rounds if v.task == t]) for t in dict.fromkeys(v.task for v in rounds)]
+    document: Json = {"tasks": tasks}
+    return document | tasks[0] if len(tasks) == 1 else document
+
+
+def exit_code(verdicts: Sequence[RoundVerdict], *, expected_rounds: int | None = None) -> int:
+    """0 all rounds met the expectation, 1 one did not, 2 cannot tell (no round, too few, or an unknown one).
+
+    A round that failed outweighs one that cannot be told. Unknown is never green.
+    """
+    rounds = newest(verdicts)
+    if any(v.verdict == "fail" for v in rounds):
+        return 1
+    too_few = not rounds or (expected_rounds is not None and len(rounds) < expected_rounds)
+    if too_few or any(v.verdict != "succeed" or not v.final for v in rounds):
+        return 2
+    return 0

@@ -1,0 +1,91 @@
+"""The door to ClickHouse for everything that reads: views only, a reader's account is enough."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+import msgspec
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from topics.round_verdicts import RoundVerdict
+
+
+class CannotRead(Exception):
+    """ClickHouse cannot be reached or refuses: the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One source and destination over the rounds asked for: requests, successes, packets."""
+
+    src: str
+    dst: str
+    requests: int
+    ok: int
+    packets_sent: int
+    packets_lost: int
+
+
+class Store:
+    """Reads verdicts and matrices."""
+
+    def __init__(self, *, url: str, password: str = "") -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CannotRead(f"--clickhouse: found {url!r}, expected http://user@host:port/database")
+        self._where = f"{parts.hostname}:{parts.port or 8123}"
+        try:
+            self._client = clickhouse_connect.get_client(
+                host=parts.hostname,
+                port=parts.port or 8123,
+                username=parts.username or "reader",
+                password=parts.password or password,
+                database=parts.path.strip("/") or "kpatrol",
+                interface=parts.scheme,
+                autogenerate_session_id=False,
+                connect_timeout=5,
+                send_receive_timeout=60,
+            )
+        except (ClickHouseError, OSError) as error:
+            raise CannotRead(f"ClickHouse at {self._where}: {error}") from error
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def verdicts(self, *, task: str = "", number: int | None = None) -> list[RoundVerdict]:
+        """Every revision of the rounds of a task (`kind/name` or a bare name; empty: all tasks)."""
+        conditions = ["1"]
+        parameters: dict[str, Any] = {}
+        if task:
+            conditions.append("(task = {task:String} OR endsWith(task, concat('/', {task:String})))")
+            parameters["task"] = task
+        if number is not None:
+            conditions.append("round_number = {number:UInt32}")
+            parameters["number"] = number
+        sql = f"SELECT document FROM v_round_revision WHERE {' AND '.join(conditions)} ORDER BY round_at, revision"
+        return [msgspec.json.decode(row[0], type=RoundVerdict) for row in self.rows(sql, parameters)]
+
+    def matrix(self, *, round_ids: list[int]) -> list[Cell]:
+        """Sums by source and destination over those rounds."""
+        sql = (
+            "SELECT src_node, dst, sum(n), sum(ok), sum(packets_sent), sum(packets_lost) FROM v_pair_round "
+            "WHERE round_id IN {rounds:Array(UInt64)} GROUP BY src_node, dst ORDER BY src_node, dst"
+        )
+        return [
+            Cell(src=src, dst=dst, requests=n, ok=ok, packets_sent=sent, packets_lost=lost)
+            for src, dst, n, ok, sent, lost in self.rows(sql, {"rounds": round_ids})
+        ]
+
+    def stored_rows(self, *, round_ids: list[int]) -> int:
+        """Rows of those rounds that are stored by now; for the progress bar."""
+        sql = "SELECT count() FROM v_probe WHERE round_id IN {rounds:Array(UInt64)}"
+        return int(self.rows(sql, {"rounds": round_ids})[0][0])
+
+    def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+        """Rows of a query. Raises CannotRead."""
+        try:
+            return list(self._client.query(sql, parameters=parameters).result_rows)
+        except (ClickHouseError, OSError) as error:
+            raise CannotRead(f"ClickHouse at {self._where}: {error}") from error

@@ -1,0 +1,163 @@
+"""The report as a person reads it in a terminal: rounds, findings, worst pairs, the matrix."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kpatrol.reading import words
+from kpatrol.reading.store import Cell
+from topics.round_verdicts import Loss, Pair, RoundVerdict
+
+VERDICT_STYLE = {"succeed": "bold green", "fail": "bold red", "unknown": "bold yellow"}
+MATRIX_MAX = 24
+WORST_SHOWN = 8
+
+
+def task_report(task: str, verdicts: Sequence[RoundVerdict], cells: Sequence[Cell]) -> RenderableType:
+    """Everything about one task's rounds, newest revision each."""
+    parts: list[RenderableType] = [rounds_table(verdicts)]
+    parts += [_why(v) for v in verdicts]
+    parts += findings(verdicts)
+    worst = [pair for v in verdicts for pair in v.worst]
+    if worst:
+        parts.append(worst_table(worst))
+    if cells:
+        parts.append(matrix(cells))
+    title = f"{task}: {len(verdicts)} round{'s' if len(verdicts) != 1 else ''}"
+    return Panel(Group(*parts), title=title, title_align="left")
+
+
+def rounds_table(verdicts: Sequence[RoundVerdict]) -> Table:
+    """One line a round."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("round")
+    table.add_column("verdict")
+    for name in ("success", "mean", "p50", "p90", "p99", "p99 from sent", "packet loss [95 %]"):
+        table.add_column(name, justify="right")
+    for name in ("planned", "stored", "unsent", "missing", "unexplained", "dup."):
+        table.add_column(name, justify="right")
+    table.add_column("trust")
+    table.add_column("verdict after", justify="right")
+    for v in verdicts:
+        mark = "" if v.final else " (provisional)"
+        table.add_row(
+            str(v.round) if v.revision == 1 else f"{v.round} rev. {v.revision}",
+            Text(v.verdict + mark, style=VERDICT_STYLE[v.verdict]),
+            words.percent(v.success_rate),
+            words.delay(v.delay.mean_us),
+            words.delay(v.delay.p50_us),
+            words.delay(v.delay.p90_us),
+            words.delay(v.delay.p99_us),
+            words.delay(v.sent_delay.p99_us),
+            loss_text(v.loss),
+            words.count(v.planned),
+            words.count(v.stored),
+            words.count(v.unsent),
+            words.count(v.declared_missing),
+            Text(words.count(v.unexplained), style="bold red" if v.unexplained else ""),
+            words.count(v.duplicates),
+            Text(v.trust.grade, style="yellow" if v.trust.grade != "good" else ""),
+            "–" if v.verdict_delay_s is None else f"{v.verdict_delay_s:.2f} s",
+        )
+    return table
+
+
+def loss_text(loss: Loss) -> str:
+    """`12 of 2 400 = 0.5 % [0.29–0.87]`: no rate without its counts."""
+    if not loss.sent:
+        return "nothing sent"
+    share = f"{words.count(loss.lost)} of {words.count(loss.sent)} = {words.percent(loss.rate)}"
+    return f"{share} {words.interval(loss.low, loss.high)}"
+
+
+def _why(verdict: RoundVerdict) -> Text:
+    line = Text(f"round {verdict.round}: ", style="dim")
+    line.append(verdict.why, style="")
+    reasons = [*verdict.trust.reasons, *verdict.missing_causes]
+    if reasons:
+        line.append(f" ({'; '.join(reasons)})", style="yellow")
+    return line
+
+
+def findings(verdicts: Sequence[RoundVerdict]) -> list[RenderableType]:
+    """The sentences, each with its rounds; nothing found is said too."""
+    by_sentence: dict[tuple[str, str, str], list[tuple[int, str, float]]] = {}
+    for v in verdicts:
+        for f in v.findings:
+            by_sentence.setdefault((f.element, f.direction, f.kind), []).append((v.round, f.sentence, f.confidence))
+    if not by_sentence:
+        return [Text("findings: none", style="green" if all(v.verdict == "succeed" for v in verdicts) else "")]
+    lines: list[RenderableType] = [Text("findings:", style="bold")]
+    for (element, direction, _), seen in by_sentence.items():
+        rounds = ", ".join(str(number) for number, _, _ in seen)
+        _, sentence, confidence = seen[-1]
+        line = Text(f"  {element} {direction}", style="bold red")
+        line.append(f"  {sentence}", style="")
+        line.append(f"  (rounds {rounds}; confidence {confidence:.3f})", style="dim")
+        lines.append(line)
+    return lines
+
+
+def worst_table(pairs: Sequence[Pair]) -> Table:
+    """The lossiest, then the slowest pairs over the rounds shown."""
+    ranked = sorted(pairs, key=lambda p: (-p.requests.failed, -p.loss.rate, -(p.delay.p99_us or 0)))
+    table = Table(box=None, pad_edge=False, title="worst pairs", title_justify="left", header_style="bold")
+    for name in ("source", "target", "via"):
+        table.add_column(name)
+    for name in ("ok", "failed", "packet loss [95 %]", "p50", "p99"):
+        table.add_column(name, justify="right")
+    for pair in ranked[:WORST_SHOWN]:
+        table.add_row(
+            pair.src,
+            pair.target,
+            f"{pair.proto} {pair.layer}",
+            words.count(pair.requests.ok),
+            words.count(pair.requests.failed),
+            loss_text(pair.loss),
+            words.delay(pair.delay.p50_us),
+            words.delay(pair.delay.p99_us),
+        )
+    return table
+
+
+def matrix(cells: Sequence[Cell]) -> RenderableType:
+    """Source × destination: packet loss in percent, ✗ with failed requests; a dot where all is well."""
+    sources = sorted({c.src for c in cells}, key=_natural)
+    targets = sorted({c.dst for c in cells}, key=_natural)
+    if len(sources) > MATRIX_MAX or len(targets) > MATRIX_MAX:
+        return Text(f"matrix: {len(sources)} × {len(targets)} is too wide for a terminal; use --json", style="dim")
+    by_pair = {(c.src, c.dst): c for c in cells}
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title="packet loss in %, source (down) × destination (across); ✗n: n requests failed",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("")
+    for target in targets:
+        table.add_column(target, justify="right")
+    for source in sources:
+        table.add_row(source, *(_cell(by_pair.get((source, target))) for target in targets))
+    return table
+
+
+def _cell(cell: Cell | None) -> Text:
+    if cell is None or not cell.requests:
+        return Text(" ", style="dim")
+    failed = cell.requests - cell.ok
+    rate = cell.packets_lost / cell.packets_sent * 100 if cell.packets_sent else 0.0
+    text = f"{rate:.1f}" if cell.packets_lost else "·"
+    if failed:
+        text += f" ✗{failed}"
+    style = "bold red" if failed or rate >= 1 else "yellow" if cell.packets_lost else "green"
+    return Text(text, style=style)
+
+
+def _natural(name: str) -> tuple[str, int, str]:
+    head = name.rstrip("0123456789")
+    digits = name[len(head) :]
+    return (head, int(digits or 0), name)
