@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from controller.tasks import Limits, Task, TaskFileErrors, load_paths, task_key
+from controller.tasks import Limits, NetPatrol, Task, TaskFileErrors, load_paths, task_key
 from kpatrol.lab.errors import LabError
 
 KINDS_OF_TARGETS = {"AppHttpHealthy": "web", "Netdns": "dns"}
@@ -36,9 +36,12 @@ def check(files: Sequence[Path], *, limits: Limits | None) -> list[Task]:
 
 def lab_tasks(tasks: Sequence[Task], *, rounds: int | None) -> list[LabTask]:
     """What the lab will run; `rounds` overrides the tasks' own number."""
-    return [
-        LabTask(key=task_key(t), kind=type(t).__name__, rounds=rounds or t.spec.schedule.round_number) for t in tasks
-    ]
+    return [LabTask(key=task_key(t), kind=type(t).__name__, rounds=rounds or _own_rounds(t)) for t in tasks]
+
+
+def _own_rounds(task: Task) -> int:
+    # A standing patrol has no number of rounds: it goes on.
+    return -1 if isinstance(task, NetPatrol) else task.spec.schedule.round_number
 
 
 def lay_out(files: Sequence[Path], *, folder: Path, rounds: int | None) -> None:
