@@ -1,0 +1,58 @@
+"""The JSON keeps its names, and the exit code never turns the unknown green."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from kpatrol.reading.document import exit_code, newest, report_json
+from topics.round_verdicts import EXAMPLE, RoundVerdict
+
+STABLE = {
+    "round", "verdict", "why", "revision", "final", "success_rate", "mean_us", "p50_us", "p99_us", "planned", "stored",
+    "unsent", "declared_missing", "unexplained", "duplicates", "verdict_delay_s", "trust", "requests", "loss", "findings",
+}  # fmt: skip
+
+
+def verdict(**changes: Any) -> RoundVerdict:
+    return msgspec.structs.replace(EXAMPLE, **changes)
+
+
+def test_stable_names_are_there() -> None:
+    document = json.loads(json.dumps(report_json([verdict()])))
+    assert document["task"] == "netreach/reach-task"
+    (round_,) = document["rounds"]
+    assert set(round_) >= STABLE
+    assert set(round_["requests"]) >= {"sent", "ok", "failed"}
+    assert set(round_["loss"]) == {"sent", "lost", "rate", "low", "high"}
+    assert document["tasks"][0]["rounds"] == document["rounds"]
+
+
+def test_several_tasks_stand_side_by_side() -> None:
+    other = verdict(task="netdns/names", round_id=8)
+    document = report_json([verdict(), other])
+    assert [t["task"] for t in document["tasks"]] == ["netdns/names", "netreach/reach-task"]
+    assert "rounds" not in document
+
+
+def test_the_highest_revision_counts() -> None:
+    first, second = verdict(revision=1, final=False, verdict="fail"), verdict(revision=2)
+    assert newest([second, first]) == [second]
+    assert exit_code([first, second]) == 0
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected", "code"),
+    [
+        ([], None, 2),
+        ([verdict()], None, 0),
+        ([verdict()], 2, 2),
+        ([verdict(final=False)], None, 2),
+        ([verdict(verdict="unknown")], None, 2),
+        ([verdict(verdict="fail")], None, 1),
+        ([verdict(verdict="unknown"), verdict(verdict="fail", round_id=8)], None, 1),
+    ],
+)
+def test_exit_codes(verdicts: list[RoundVerdict], expected: int | None, code: int) -> None:
+    assert exit_code(verdicts, expected_rounds=expected) == code

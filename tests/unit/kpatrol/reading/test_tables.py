@@ -1,0 +1,50 @@
+"""What a person sees: golden text of a small report."""
+
+import msgspec
+from rich.console import Console
+
+from kpatrol.reading import words
+from kpatrol.reading.store import Cell
+from kpatrol.reading.tables import task_report
+from topics.round_verdicts import EXAMPLE, Finding, Loss
+
+
+def render(*parts: object) -> str:
+    console = Console(width=190, no_color=True, record=True, file=None, force_terminal=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get()
+
+
+def test_units_fit_the_number() -> None:
+    assert [words.delay(v) for v in (None, 312.4, 4100, 1_200_000)] == ["–", "312 µs", "4.1 ms", "1.20 s"]
+    assert [words.percent(v) for v in (None, 0, 0.021, 0.00013, 0.998, 0.99999, 1)] == [
+        "–", "0 %", "2.1 %", "0.013 %", "99.8 %", "99.999 %", "100 %",
+    ]  # fmt: skip
+
+
+def test_findings_and_matrix_point_at_the_node() -> None:
+    loss = Loss(sent=800, lost=17, rate=0.02125, low=0.0133, high=0.0338)
+    finding = Finding(
+        element="node-3",
+        direction="ingress",
+        kind="loss",
+        sentence="node-3 loses 2.1 % [1.3–3.4] of what it receives",
+        loss=loss,
+        confidence=0.999,
+    )
+    verdict = msgspec.structs.replace(EXAMPLE, findings=(finding,), loss=loss, verdict="fail")
+    cells = [
+        Cell(src="node-1", dst="node-3", requests=100, ok=98, packets_sent=200, packets_lost=4),
+        Cell(src="node-3", dst="node-1", requests=100, ok=100, packets_sent=200, packets_lost=0),
+    ]
+    text = render(task_report("netreach/reach-task", [verdict], cells))
+    assert "node-3 ingress  node-3 loses 2.1 % [1.3–3.4] of what it receives" in text
+    assert "17 of 800 = 2.1 % [1.3–3.4]" in text
+    assert "2.0 ✗2" in text
+    assert "fail" in text
+
+
+def test_nothing_found_is_said() -> None:
+    assert "findings: none" in render(task_report("netreach/reach-task", [EXAMPLE], []))
