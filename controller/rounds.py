@@ -1,0 +1,84 @@
+"""One round of a task, complete: what goes into task-rounds-v1. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from controller.addressbook import AddressBook
+from controller.members import Epoch
+from controller.resolve import resolve
+from controller.schedule import Timing
+from controller.tasks import NetPatrol, Task, task_key
+from topics import ids, share
+from topics.task_rounds import Expect, RoundScheduled
+
+# A patrol's requests are spread over this part of its interval; the rest is for the last answers to come in.
+PATROL_SPREAD = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one agent sends to one target."""
+
+    duration_s: float
+    rate: float
+    timeout_ms: int
+    expect: Expect
+
+
+def load_of(task: Task) -> Load:
+    """Duration, rate (requests/s), timeout and expectation of a task's rounds."""
+    if isinstance(task, NetPatrol):
+        duration_s = task.spec.interval_s * PATROL_SPREAD
+        return Load(
+            duration_s=duration_s,
+            rate=task.spec.requests_per_round / duration_s,
+            timeout_ms=task.spec.timeout_ms,
+            expect=Expect(
+                success_rate=1 - task.spec.thresholds.loss_rate, mean_delay_ms=task.spec.thresholds.mean_delay_ms
+            ),
+        )
+    spec = task.spec
+    return Load(
+        duration_s=float(spec.request.duration_s),
+        rate=float(spec.request.qps),
+        timeout_ms=spec.request.timeout_ms,
+        expect=Expect(
+            success_rate=spec.expect.success_rate,
+            mean_delay_ms=spec.expect.mean_delay_ms,
+            status_code=spec.expect.status_code if task.KIND == "AppHttpHealthy" else None,
+        ),
+    )
+
+
+def build_round(
+    *, task: Task, number: int, start_us: int, timing: Timing, epoch: Epoch, book: AddressBook, cluster: str
+) -> RoundScheduled:
+    """Round ``number`` of a task, starting at ``start_us``, among the members of ``epoch``."""
+    load = load_of(task)
+    resolved = resolve(task, members=epoch.members, book=book)
+    round_ = RoundScheduled(
+        round_id=ids.round_id(task_uid=task.metadata.uid, number=number),
+        number=number,
+        task_uid=task.metadata.uid,
+        task=task_key(task),
+        kind=task.KIND,
+        start_us=start_us,
+        deadline_us=start_us + timing.timeout_us,
+        duration_s=load.duration_s,
+        rate=load.rate,
+        timeout_ms=load.timeout_ms,
+        members=epoch.ref(),
+        planned=0,
+        expect=load.expect,
+        mesh=resolved.mesh,
+        targets=resolved.targets,
+        http=resolved.http,
+        dns=resolved.dns,
+        unresolved=resolved.unresolved,
+        cluster=cluster,
+    )
+    planned = sum(share.planned(round_=round_, members=epoch.members).values())
+    return msgspec.structs.replace(round_, planned=planned)
