@@ -34,27 +34,27 @@ class Hold:
     """Says that the service waits for something outside itself, so the watchdog does not take that for a fault."""
 
     def __init__(self) -> None:
-        self._reason = ""
-        self._since_s = 0.0
+        self._waits: dict[object, tuple[str, float]] = {}
 
     @property
     def reason(self) -> str:
         """What it waits for, empty when it does not wait."""
-        return self._reason
+        return ", ".join(reason for reason, _ in list(self._waits.values()))
 
     @property
     def seconds(self) -> float:
         """For how long it has waited, 0 when it does not wait."""
-        return monotonic() - self._since_s if self._reason else 0.0
+        return max((monotonic() - since_s for _, since_s in list(self._waits.values())), default=0.0)
 
     @contextlib.contextmanager
     def waiting(self, reason: str) -> Iterator[None]:
-        """Wait for `reason` within the block."""
-        self._reason, self._since_s = reason, monotonic()
+        """Wait for `reason` within the block; several may wait at once."""
+        wait = object()
+        self._waits[wait] = (reason, monotonic())
         try:
             yield
         finally:
-            self._reason = ""
+            del self._waits[wait]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,11 @@ class App(faust.App):  # type: ignore[misc]
         """Nothing to create, so the root filesystem may be read-only."""
 
 
-def build(*, app_id: str, kafka: KafkaConnection) -> faust.App:
-    """The app `app_id` (its consumer group) with the settings that the safe pattern needs."""
+def build(*, app_id: str, kafka: KafkaConnection, session_timeout_s: float = 20.0) -> faust.App:
+    """The app `app_id` (its consumer group) with the settings that the safe pattern needs.
+
+    A member that dies without a word is missed for `session_timeout_s` (broker's minimum 6 s by default).
+    """
     return App(
         app_id,
         broker=[f"kafka://{address.strip()}" for address in kafka.bootstrap.split(",")],
@@ -98,8 +101,8 @@ def build(*, app_id: str, kafka: KafkaConnection) -> faust.App:
         stream_wait_empty=True,
         stream_buffer_maxsize=128,
         broker_commit_interval=1.0,
-        broker_session_timeout=20.0,
-        broker_heartbeat_interval=3.0,
+        broker_session_timeout=session_timeout_s,
+        broker_heartbeat_interval=min(3.0, session_timeout_s / 6),
         broker_rebalance_timeout=30.0,
         # An idle member must not be thrown out; liveness is the watchdog's business.
         broker_max_poll_interval=1e8,
@@ -136,17 +139,19 @@ class Worker(faust.Worker):  # type: ignore[misc]
     """
 
     def _on_sigterm(self) -> None:
-        _end_after(TERM_LIMIT_S)
+        end_after(TERM_LIMIT_S)
         super()._on_sigterm()
 
     def _on_sigint(self) -> None:
-        _end_after(TERM_LIMIT_S)
+        end_after(TERM_LIMIT_S)
         super()._on_sigint()
 
 
-def _end_after(seconds: float) -> None:
+def end_after(seconds: float) -> None:
+    """End the process hard unless it has ended by itself by then."""
+
     def end() -> None:
-        log.critical("not stopped %.0f s after the signal: ending hard", seconds)
+        log.critical("not stopped after %.0f s: ending hard", seconds)
         os._exit(EXIT_RESTART)
 
     timer = threading.Timer(seconds, end)
@@ -164,7 +169,7 @@ def main(*, service: str, config: StreamsConfig) -> NoReturn:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     parts = Parts(config=config, metrics=Metrics(), hold=Hold())
-    app = build(app_id=GROUPS[service], kafka=config.kafka)
+    app = build(app_id=GROUPS[service], kafka=config.kafka, session_timeout_s=config.session_timeout_s)
     module: ServiceModule = importlib.import_module(f"streams.{service}")
     before = module.attach(app, parts)
     watchdog = Watchdog(app=app, parts=parts)

@@ -21,7 +21,8 @@ class Listen:
 class StreamsConfig:
     """What every stream service is told. The ClickHouse password prints as ***.
 
-    `clickhouse_url` is http(s)://user@host:port/database; `health` is None where no pages are wanted.
+    `clickhouse_url` is http(s)://user@host:port/database; `health` is None where no pages are wanted;
+    `session_timeout_s` is how long Kafka waits for a member that has died before others take over its work.
     """
 
     kafka: KafkaConnection
@@ -29,6 +30,7 @@ class StreamsConfig:
     clickhouse_password: str = ""
     log_level: str = "INFO"
     health: Listen | None = None
+    session_timeout_s: float = 20.0
 
     def __repr__(self) -> str:
         return f"StreamsConfig({self.kafka}, clickhouse_url={self.clickhouse_url!r}, password=***, {self.health})"
@@ -49,6 +51,7 @@ class StreamsConfig:
             clickhouse_password=Path(password_file).read_text().strip() if password_file else "",
             log_level=level,
             health=listen(env.get("KPATROL_HEALTH_LISTEN", "")),
+            session_timeout_s=session_timeout_s(env.get("KPATROL_SESSION_TIMEOUT_S", "20")),
         )
 
 
@@ -60,3 +63,14 @@ def listen(value: str) -> Listen | None:
     if not colon or not port.isdigit() or int(port) > 65535:
         raise BadConfiguration(f"KPATROL_HEALTH_LISTEN: found {value!r}, expected host:port")
     return Listen(host=host.strip("[]") or "0.0.0.0", port=int(port))
+
+
+def session_timeout_s(value: str) -> float:
+    """Parse KPATROL_SESSION_TIMEOUT_S. Raises BadConfiguration."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 1 <= seconds <= 60:
+        raise BadConfiguration(f"KPATROL_SESSION_TIMEOUT_S: found {value!r}, expected seconds from 1 to 60")
+    return seconds
