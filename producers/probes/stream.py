@@ -1,0 +1,416 @@
+"""Requests over TCP and TLS connections: connect, keep, time, count the segments. What is said on them is a codec's job.
+
+One request in flight per connection. A finished connection goes back to its channel; when all are busy a new one is
+opened, so a slow target never holds back the requests that are due (the load caps how many).
+
+A request on a kept connection that the server had just closed for idleness says nothing about the network. Only where
+all of this holds is it sent once more, on a new connection, and its row says `attempt` 1: the connection had served
+before and then lay idle for a second or more, not one byte of a reply came, and the codec calls the request repeatable.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, cast
+
+from producers.probes import tcp_info
+from producers.probes.base import (
+    BadReply,
+    Closed,
+    LocalTrouble,
+    Setup,
+    bind_source,
+    classify,
+    is_literal,
+    socket_family,
+)
+from topics.outcome import Outcome
+
+STALE_IDLE_US = 1_000_000
+
+
+class Reply(NamedTuple):
+    """A whole reply: its judgement, and whether the connection may serve again."""
+
+    outcome: Outcome
+    error: str
+    status: int
+    peer: str
+    resp_bytes: int
+    reusable: bool
+
+
+class Codec(Protocol):
+    """One connection's protocol: bytes of a request out, a reply in. Not a socket in sight."""
+
+    def request(self, seq: int) -> bytes:
+        """The bytes of request `seq`."""
+
+    def feed(self, data: bytes) -> Reply | None:
+        """Take bytes; the reply once it is whole. Raises BadReply."""
+
+    def eof(self) -> Reply:
+        """The other side ended the connection: the reply if that is how it ends. Raises BadReply or ConnectionError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """How a channel's connections are made. `codec` None means connecting is the whole probe."""
+
+    codec: Callable[[], Codec] | None
+    req_bytes: int = 0
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    keep: bool = True
+    repeatable: bool = True
+
+
+class StreamChannel:
+    """Connections to one target."""
+
+    def __init__(self, setup: Setup, wire: Wire) -> None:
+        self.setup = setup
+        self.wire = wire
+        self.loop = asyncio.get_running_loop()
+        self.family = socket_family(setup.target)
+        self.literal = is_literal(setup.target.address)
+        self.idle: list[StreamConnection] = []
+        self.open: set[StreamConnection] = set()
+
+    def send(self, seq: int, planned_us: int, sent_us: int) -> None:
+        """Start one request on the connection used last, or on a new one."""
+        idle = self.idle
+        connection = idle.pop() if idle else StreamConnection(self)
+        connection.begin(seq, planned_us, sent_us, 0)
+
+    def close(self) -> None:
+        """Close every connection; one that waits for a DSACK reports now."""
+        for connection in list(self.open):
+            connection.shut()
+
+
+class StreamConnection(asyncio.Protocol):
+    """One connection, and the request that is on it."""
+
+    __slots__ = (
+        "attempt",
+        "before",
+        "buffered",
+        "busy",
+        "channel",
+        "codec",
+        "connect_us",
+        "dns_us",
+        "first_us",
+        "held",
+        "idle_since_us",
+        "opened",
+        "opening_retrans",
+        "planned_us",
+        "port",
+        "sent_us",
+        "seq",
+        "served",
+        "sock",
+        "task",
+        "tls_us",
+        "transport",
+        "written_us",
+    )
+
+    def __init__(self, channel: StreamChannel) -> None:
+        self.channel = channel
+        self.codec: Codec | None = None
+        self.sock: socket.socket | None = None
+        self.transport: asyncio.Transport | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.held: tuple[asyncio.TimerHandle, int, Reply] | None = None
+        self.busy = False
+        self.buffered = False
+        self.opened = True
+        self.served = 0
+        self.idle_since_us = 0
+        self.port = 0
+        self.before = tcp_info.NOTHING
+        self.opening_retrans = 0
+        self.dns_us = self.connect_us = self.tls_us = 0
+        channel.open.add(self)
+
+    # --- a request's way out ---
+
+    def begin(self, seq: int, planned_us: int, sent_us: int, attempt: int) -> None:
+        """Take a request: write it, or open the connection first."""
+        self.seq = seq
+        self.planned_us = planned_us
+        self.sent_us = sent_us
+        self.attempt = attempt
+        self.first_us = 0
+        self.busy = True
+        pending = self.channel.setup.pending
+        pending[self] = None
+        if attempt:
+            # Its deadline counts from the first attempt, so it comes before all that were sent since.
+            pending.move_to_end(self, last=False)
+        if self.transport is not None:
+            self.opened = False
+            self.written_us = sent_us
+            self._write()
+        else:
+            self.written_us = sent_us
+            self.task = self.channel.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            await self._connect()
+        except asyncio.CancelledError:
+            if self.transport is None and self.sock is not None:
+                self.sock.close()
+            raise
+        except Exception as error:
+            if self.busy and self.transport is None:
+                self._failed(error)
+        finally:
+            self.task = None
+
+    async def _connect(self) -> None:
+        channel, clock = self.channel, self.channel.setup.clock
+        loop, target, wire = channel.loop, channel.setup.target, channel.wire
+        address: tuple[object, ...] = (target.address, target.port)
+        if not channel.literal:
+            found = await loop.getaddrinfo(target.address, target.port, family=channel.family, type=socket.SOCK_STREAM)
+            address = found[0][4]
+            self.dns_us = max(1, clock() - self.sent_us)
+        started_us = clock()
+        sock = socket.socket(channel.family, socket.SOCK_STREAM)
+        self.sock = sock
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bind_source(sock, channel.setup.source_address)
+        await loop.sock_connect(sock, cast("tuple[str, int]", address))
+        self.written_us = clock()
+        self.connect_us = max(1, self.written_us - started_us)
+        self.port = sock.getsockname()[1]
+        self.opening_retrans = tcp_info.read(sock)[tcp_info.RETRANS]
+        if wire.codec is None:
+            self._finish(Reply(Outcome.ok, "", 0, "", 0, False), self.written_us)
+            return
+        self.codec = wire.codec()
+        # From here on the transport speaks: connection_made writes the request.
+        if wire.tls is None:
+            await loop.create_connection(lambda: self, sock=sock)
+        else:
+            name = wire.server_name or target.address
+            await loop.create_connection(lambda: self, sock=sock, ssl=wire.tls, server_hostname=name)
+
+    def _write(self) -> None:
+        assert self.codec is not None
+        assert self.transport is not None
+        data = self.codec.request(self.seq)
+        if self.channel.wire.tls is not None:
+            self.transport.write(data)
+            return
+        # Straight to the kernel: the transport would hold it back to the end of the loop's turn.
+        assert self.sock is not None
+        try:
+            written = self.sock.send(data)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:
+            self._failed(error)
+            return
+        if written < len(data):
+            self.buffered = True
+            self.transport.write(data[written:])
+
+    # --- the reply's way in (called by the loop) ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open, with TLS where asked for: the request goes out."""
+        self.transport = cast("asyncio.Transport", transport)
+        if not self.busy:
+            self.transport.abort()
+            return
+        if self.channel.wire.tls is not None:
+            now_us = self.channel.setup.clock()
+            self.tls_us = max(1, now_us - self.written_us)
+            self.written_us = now_us
+        self._write()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the reply."""
+        codec = self.codec
+        if not self.busy or codec is None:
+            # Nobody asked: whatever it is, this connection cannot be trusted with the next request.
+            if self.held is None:
+                self.shut()
+            else:
+                timer, done_us, told = self.held
+                self.held = (timer, done_us, told._replace(reusable=False))
+            return
+        now_us = self.channel.setup.clock()
+        if not self.first_us:
+            self.first_us = now_us
+        try:
+            reply = codec.feed(data)
+        except BadReply as error:
+            self._failed(error)
+            return
+        if reply is not None:
+            self._finish(reply, now_us)
+
+    def eof_received(self) -> None:
+        """The other side has ended the connection."""
+        if not self.busy:
+            if self.held is None:
+                self.shut()
+            return
+        assert self.codec is not None
+        now_us = self.channel.setup.clock()
+        try:
+            reply = self.codec.eof()
+        except (BadReply, ConnectionError) as error:
+            self._failed(error)
+            return
+        self._finish(reply, now_us)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if self.transport is None:
+            # Lost while it was being made (TLS): the task reports it.
+            return
+        if self.busy:
+            self._failed(exc or Closed())
+        elif self.held is None:
+            self.shut()
+
+    # --- ends ---
+
+    def end(self, outcome: Outcome, error: str) -> None:
+        """End the request from outside."""
+        self._report(Reply(outcome, error, 0, "", 0, False), self.channel.setup.clock())
+
+    def _failed(self, error: BaseException) -> None:
+        if self._stale(error):
+            self._again()
+            return
+        try:
+            outcome, text = classify(error)
+        except LocalTrouble as trouble:
+            self.busy = False
+            self.channel.setup.pending.pop(self, None)
+            self.shut()
+            self.channel.setup.give_up(self.channel.setup.index, str(trouble))
+            return
+        self._finish(Reply(outcome, text, 0, "", 0, False), self.channel.setup.clock())
+
+    def _stale(self, error: BaseException) -> bool:
+        return (
+            self.served > 0
+            and not self.opened
+            and not self.first_us
+            and isinstance(error, ConnectionError)
+            and self.sent_us - self.idle_since_us >= STALE_IDLE_US
+            and self.channel.wire.repeatable
+        )
+
+    def _again(self) -> None:
+        channel = self.channel
+        self.busy = False
+        channel.setup.pending.pop(self, None)
+        self.shut()
+        StreamConnection(channel).begin(self.seq, self.planned_us, self.sent_us, self.attempt + 1)
+
+    def _finish(self, reply: Reply, done_us: int) -> None:
+        assert self.sock is not None or not reply.reusable
+        if self.sock is None:
+            self._report(reply, done_us)
+            return
+        info = tcp_info.read(self.sock)
+        if info[tcp_info.RETRANS] == self.before[tcp_info.RETRANS] + (self.opening_retrans if self.opened else 0):
+            self._report(reply, done_us, info)
+            return
+        # Something was sent again. Whether it or its answer was lost, the peer may say in a moment.
+        self.busy = False
+        self.channel.setup.pending.pop(self, None)
+        handle = self.channel.loop.call_later(tcp_info.dsack_wait_s(info), self._settle)
+        self.held = (handle, done_us, reply)
+
+    def _settle(self) -> None:
+        if self.held is not None:
+            _, done_us, reply = self.held
+            self.held = None
+            self._report(reply, done_us)
+
+    def _report(self, reply: Reply, done_us: int, info: tcp_info.Info | None = None) -> None:
+        channel = self.channel
+        setup = channel.setup
+        self.busy = False
+        setup.pending.pop(self, None)
+        if info is None:
+            info = tcp_info.read(self.sock) if self.sock is not None else tcp_info.NOTHING
+        opened = self.opened
+        packets = tcp_info.packets(
+            self.before,
+            info,
+            opened=opened and self.sock is not None,
+            opening_retrans=self.opening_retrans if self.transport is not None else info[tcp_info.RETRANS],
+            timed_out=reply.outcome is Outcome.timeout,
+        )
+        written_us, first_us, sent_us = self.written_us, self.first_us, self.sent_us
+        row = (
+            self.seq,
+            setup.index,
+            self.planned_us,
+            sent_us - setup.start_us - self.planned_us,
+            done_us - sent_us,
+            self.dns_us if opened else 0,
+            self.connect_us if opened else 0,
+            self.tls_us if opened else 0,
+            first_us - written_us if first_us else 0,
+            reply.outcome,
+            reply.error,
+            reply.status,
+            reply.peer,
+            self.port,
+            *packets,
+            channel.wire.req_bytes,
+            reply.resp_bytes,
+            self.attempt,
+        )
+        if reply.reusable and channel.wire.keep and self._can_serve():
+            self.before = info
+            self.opened = False
+            self.served += 1
+            self.idle_since_us = done_us
+            channel.idle.append(self)
+        else:
+            self.shut()
+        setup.report(row)
+
+    def _can_serve(self) -> bool:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        if self.buffered:
+            # Answered before all of the request was read: the rest must not run into the next one.
+            self.buffered = transport.get_write_buffer_size() > 0
+        return not self.buffered
+
+    def shut(self) -> None:
+        """Close; a request that waits for its last counters reports first."""
+        if self.held is not None:
+            self.held[0].cancel()
+            self._settle()
+        channel = self.channel
+        channel.open.discard(self)
+        if self in channel.idle:
+            channel.idle.remove(self)
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+        if self.transport is not None:
+            # Nothing of ours is left to send, and a TLS transport that closes politely waits for the other side.
+            self.transport.abort()
+        elif self.sock is not None and self.task is None:
+            self.sock.close()
