@@ -1,0 +1,188 @@
+"""The agent's settings: read once from the environment by `__main__`, passed on as values.
+
+An unknown KPATROL_ name is told (`unknown_names`) but does not stop the agent: Kubernetes puts names of its own
+(KPATROL_..._SERVICE_HOST) into the environment wherever a Service begins with `kpatrol`.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from topics.connection import BadConfiguration, KafkaConnection
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+DEFAULT_SPOOL_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the agent is. `agent` is unique in its cluster and stays the same over restarts."""
+
+    agent: str
+    node: str
+    zone: str = ""
+    rack: str = ""
+    pod: str = ""
+    group: str = "default"
+    cluster: str = "lab"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where the agent answers its peers: addresses on the data path; port 0 means not served."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+    node_ipv4: str = ""
+    node_ipv6: str = ""
+    http_port: int = 80
+    https_port: int = 0
+    tcp_port: int = 0
+    udp_port: int = 0
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything the agent is told from outside."""
+
+    identity: Identity
+    serving: Serving
+    kafka: KafkaConnection
+    spool_dir: Path
+    spool_max_bytes: int = DEFAULT_SPOOL_BYTES
+    heartbeat_s: float = 5.0
+    lookups: tuple[str, ...] = ()
+    health_listen: tuple[str, int] | None = None
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Config":
+        """Read KPATROL_*. Raises BadConfiguration with the name, what was found and what is allowed."""
+        agent = env.get("KPATROL_AGENT", "") or socket.gethostname()
+        return cls(
+            identity=Identity(
+                agent=agent,
+                node=env.get("KPATROL_NODE", "") or agent,
+                zone=env.get("KPATROL_ZONE", ""),
+                rack=env.get("KPATROL_RACK", ""),
+                pod=env.get("KPATROL_POD", ""),
+                group=env.get("KPATROL_GROUP", "") or "default",
+                cluster=env.get("KPATROL_CLUSTER", "") or "lab",
+            ),
+            serving=_serving(env),
+            kafka=KafkaConnection.from_env(env),
+            spool_dir=_folder(env, "KPATROL_SPOOL_DIR"),
+            spool_max_bytes=_integer(env, "KPATROL_SPOOL_MAX_BYTES", DEFAULT_SPOOL_BYTES, low=1 << 20, high=1 << 44),
+            heartbeat_s=_seconds(env, "KPATROL_HEARTBEAT_S", 5.0, low=0.1, high=3600.0),
+            lookups=tuple(name.strip() for name in env.get("KPATROL_LOOKUPS", "").split(",") if name.strip()),
+            health_listen=_listen(env, "KPATROL_HEALTH_LISTEN"),
+            log_level=_choice(env, "KPATROL_LOG_LEVEL", "INFO", LOG_LEVELS),
+        )
+
+
+_OWN_NAMES = """
+    AGENT NODE ZONE RACK POD GROUP CLUSTER IPV4 IPV6 NODE_IPV4 NODE_IPV6 HTTP_PORT HTTPS_PORT TCP_PORT UDP_PORT
+    TLS_CERT_FILE TLS_KEY_FILE SPOOL_DIR SPOOL_MAX_BYTES HEARTBEAT_S LOOKUPS HEALTH_LISTEN LOG_LEVEL
+    KAFKA_BOOTSTRAP KAFKA_SECURITY_PROTOCOL KAFKA_SASL_MECHANISM KAFKA_SASL_USERNAME KAFKA_SASL_PASSWORD_FILE
+    KAFKA_SSL_CA_FILE
+"""
+NAMES = frozenset(f"KPATROL_{name}" for name in _OWN_NAMES.split())
+
+
+def unknown_names(env: Mapping[str, str]) -> list[str]:
+    """KPATROL_ names in the environment that the agent does not read."""
+    return sorted(name for name in env if name.startswith("KPATROL_") and name not in NAMES)
+
+
+def _serving(env: Mapping[str, str]) -> Serving:
+    serving = Serving(
+        ipv4=_address(env, "KPATROL_IPV4", 4),
+        ipv6=_address(env, "KPATROL_IPV6", 6),
+        node_ipv4=_address(env, "KPATROL_NODE_IPV4", 4),
+        node_ipv6=_address(env, "KPATROL_NODE_IPV6", 6),
+        http_port=_port(env, "KPATROL_HTTP_PORT", 80),
+        https_port=_port(env, "KPATROL_HTTPS_PORT", 0),
+        tcp_port=_port(env, "KPATROL_TCP_PORT", 0),
+        udp_port=_port(env, "KPATROL_UDP_PORT", 0),
+        tls_cert_file=env.get("KPATROL_TLS_CERT_FILE", ""),
+        tls_key_file=env.get("KPATROL_TLS_KEY_FILE", ""),
+    )
+    if not serving.ipv4 and not serving.ipv6:
+        raise BadConfiguration("KPATROL_IPV4, KPATROL_IPV6: neither is set, expected the address peers reach us at")
+    if serving.https_port and not (serving.tls_cert_file and serving.tls_key_file):
+        raise BadConfiguration(
+            f"KPATROL_HTTPS_PORT: found {serving.https_port}, allowed only with KPATROL_TLS_CERT_FILE and "
+            "KPATROL_TLS_KEY_FILE"
+        )
+    return serving
+
+
+def _integer(env: Mapping[str, str], name: str, default: int, *, low: int, high: int) -> int:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise BadConfiguration(f"{name}: found {text!r}, allowed: a whole number from {low} to {high}")
+    return value
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    return _integer(env, name, default, low=0, high=65535)
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise BadConfiguration(f"{name}: found {text!r}, allowed: seconds from {low:g} to {high:g}")
+    return value
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    text = env.get(name, "") or default
+    if text.upper() not in allowed:
+        raise BadConfiguration(f"{name}: found {text!r}, allowed: {', '.join(allowed)}")
+    return text.upper()
+
+
+def _address(env: Mapping[str, str], name: str, family: int) -> str:
+    text = env.get(name, "")
+    if not text:
+        return ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or address.version != family:
+        raise BadConfiguration(f"{name}: found {text!r}, allowed: an IPv{family} address")
+    return str(address)
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path:
+    text = env.get(name, "")
+    if not text:
+        raise BadConfiguration(f"{name}: not set, expected a folder that outlives the process")
+    return Path(text)
+
+
+def _listen(env: Mapping[str, str], name: str) -> tuple[str, int] | None:
+    text = env.get(name, "")
+    if not text:
+        return None
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise BadConfiguration(f"{name}: found {text!r}, allowed: host:port or :port")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,415 @@
+"""A round's life on one agent: heard, membership known, start awaited, load run, batches settled, account published.
+
+Where each agent's share comes from is `topics.share`; when it may run is `producers.schedule`; what is left of it on
+disk is `producers.journal`. Here is only the order of these steps, and what interrupts them: a cancellation, the
+deadline, the end of the agent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from producers.batches import Batches, source_address
+from producers.config import Config
+from producers.instrument import Instrument, Reading
+from producers.journal import Account, Began, Ended, Finished, Journal, account
+from producers.load.engine import LoadAccount
+from producers.membership import KnownMembers
+from producers.publish import Publisher
+from producers.rows import Rows
+from producers.schedule import Clock, Turns, refusal, shift_us, slack_us, start_monotonic_us
+from producers.share import Sealer, Share, Store
+from producers.spool import Entry
+from topics import round_progress
+from topics.follow import Followed
+from topics.share import Stream, share
+from topics.task_rounds import RoundCancelled, RoundScheduled, TaskRound
+
+log = logging.getLogger(__name__)
+
+# The engine is called this long before the start, so that the clocks are compared as late as is useful.
+PREPARE_US = 300_000
+# A part-filled batch waits at most this long.
+SEAL_AGE_S = 5.0
+# A finished share is remembered this long after its deadline.
+KEEP_US = 3_600_000_000
+
+
+class Load(Protocol):
+    """The load engine, as `producers.load.engine.run_load` is."""
+
+    async def __call__(  # noqa: PLR0913
+        self,
+        *,
+        round_: RoundScheduled,
+        streams: tuple[Stream, ...],
+        agent: str,
+        incarnation: int,
+        trace_id: bytes,
+        source_address: str,
+        start_monotonic_us: int,
+        rows: Rows,
+        cancel: asyncio.Event,
+    ) -> LoadAccount: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What running rounds needs."""
+
+    config: Config
+    incarnation: int
+    version: str
+    journal: Journal
+    store: Store
+    publisher: Publisher
+    members: KnownMembers
+    instrument: Instrument
+    load: Load
+    trace_id: Callable[[], bytes]
+    clock: Clock
+    after_round: Callable[[], None]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Run:
+    """One round that was heard, until its account is published. (`partition`, `offset`) is where it was heard."""
+
+    round_: RoundScheduled
+    partition: int
+    offset: int
+    timestamp_ms: int
+    cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    note: str = ""
+    begun: bool = False
+
+    def stop(self, note: str) -> None:
+        """Send nothing more; the first reason counts."""
+        if not self.cancel.is_set():
+            self.note = note
+            self.cancel.set()
+
+    def comes_before(self, later: Followed[Any]) -> bool:
+        """Whether this round was published before that record, so that a global stop is meant for it."""
+        if self.partition == later.partition:
+            return self.offset < later.offset
+        return self.timestamp_ms <= later.timestamp_ms
+
+
+class Rounds:
+    """All rounds of this agent: those heard, those under load, those of earlier incarnations still to be accounted."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.turns = Turns()
+        self._parts = parts
+        self._runs: dict[int, Run] = {}
+        self._shares: dict[tuple[int, int], Share] = {}
+        self._pending: list[Run] | None = []
+        self._tasks: dict[asyncio.Task[None], Run | None] = {}
+
+    def heard(self, followed: Followed[TaskRound]) -> None:
+        """Take one record of task-rounds-v1. Nothing is run before the topic's end: a cancellation may stand there."""
+        record = followed.record
+        if isinstance(record, RoundScheduled):
+            self._scheduled(record, followed)
+        elif isinstance(record, RoundCancelled):
+            self._cancelled(record, followed)
+        if followed.caught_up and self._pending is not None:
+            pending, self._pending = self._pending, None
+            for run in pending:
+                self._start(run)
+
+    def on_settled(self, entry: Entry, cause: str) -> None:
+        """A batch of the spool has arrived in Kafka, or with a cause never will."""
+        owner = self._shares.get((entry.round_id, entry.incarnation)) if entry.kind == "results" else None
+        if owner is not None:
+            owner.settle(batch_seq=entry.batch_seq, rows=entry.rows, cause=cause)
+        elif cause:
+            log.error("event=batch_lost file=%s cause=%r", entry.name, cause)
+
+    def recover(self) -> int:
+        """Take over the shares that earlier incarnations left unfinished; how many. Call before the outbox runs."""
+        spool = self._parts.store.spool
+        on_disk: dict[tuple[int, int], list[Entry]] = {}
+        for entry in spool.entries():
+            if entry.kind == "results":
+                on_disk.setdefault((entry.round_id, entry.incarnation), []).append(entry)
+        for key, left in list(self._parts.journal.accounts.items()):
+            if left.story.began is None or left.story.finished:
+                continue
+            entries = on_disk.get(key, [])
+            for entry in entries:
+                if entry.batch_seq in left.story.lost:
+                    spool.remove(entry)
+            under_way = [e for e in entries if e.batch_seq not in left.story.lost]
+            owner = Share(account=left)
+            for entry in under_way:
+                owner.sealed(batch_seq=entry.batch_seq, rows=entry.rows)
+            self._shares[key] = owner
+            self._spawn(self._conclude(owner), run=None)
+        return len(self._shares)
+
+    async def stop(self, *, patience_s: float) -> None:
+        """End of the agent: rounds under load stop and are accounted, rounds not yet begun are left to a next
+        incarnation; whatever is not done after `patience_s` stays in the spool and the journal."""
+        self._pending = []
+        for task, run in list(self._tasks.items()):
+            if run is not None and not run.begun:
+                task.cancel()
+            elif run is not None:
+                run.stop("agent stopped")
+        self.turns.look_again()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=patience_s)
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _scheduled(self, round_: RoundScheduled, followed: Followed[TaskRound]) -> None:
+        now_us = self._parts.clock.wall_us()
+        group = self._parts.config.identity.group
+        reason = refusal(round_=round_, group=group, known=self._known, now_us=now_us)
+        if reason:
+            log.debug("event=round_passed_over round=%d why=%r", round_.round_id, reason)
+            return
+        run = Run(
+            round_=round_, partition=followed.partition, offset=followed.offset, timestamp_ms=followed.timestamp_ms
+        )
+        self._runs[round_.round_id] = run
+        if self._pending is not None:
+            self._pending.append(run)
+        else:
+            self._start(run)
+
+    def _known(self, round_id: int) -> bool:
+        return round_id in self._runs or self._parts.journal.known(round_id)
+
+    def _cancelled(self, cancelled: RoundCancelled, followed: Followed[TaskRound]) -> None:
+        for run in list(self._runs.values()):
+            if cancelled.round_id == run.round_.round_id or (
+                cancelled.round_id == 0
+                and cancelled.task_uid in ("", run.round_.task_uid)
+                and run.comes_before(followed)
+            ):
+                run.stop(f"cancelled: {cancelled.reason}")
+        self.turns.look_again()
+
+    def _start(self, run: Run) -> None:
+        self._spawn(self._run(run), run=run)
+
+    def _spawn(self, work: Any, *, run: Run | None) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks[task] = run
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        run = self._tasks.pop(task)
+        if run is not None:
+            self._runs.pop(run.round_.round_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "event=round_failed", "exception": error, "task": task}
+            )
+
+    async def _run(self, run: Run) -> None:
+        streams = await self._streams(run.round_)
+        if streams is None:
+            return
+        await self._until(run.round_.start_us - PREPARE_US, run)
+        clock, round_ = self._parts.clock, run.round_
+        start_us = start_monotonic_us(
+            start_us=round_.start_us, wall_us=clock.wall_us(), monotonic_us=clock.monotonic_us()
+        )
+        asked_us = clock.monotonic_us()
+        patience_s = (max(start_us, asked_us) + slack_us(round_) - asked_us) / 1e6
+        in_turn = await self.turns.take(
+            round_id=round_.round_id,
+            load_class=round_.load_class,
+            patience_s=patience_s,
+            give_up=run.cancel.is_set,
+        )
+        waited_us = shift_us(start_us=start_us, asked_us=asked_us, got_us=clock.monotonic_us())
+        if waited_us and not run.note:
+            run.note = f"waited {waited_us // 1000} ms for its turn" + ("" if in_turn else " and did not get it")
+        try:
+            owner = await self._under_load(run, streams, start_us=start_us, waited_us=waited_us)
+        finally:
+            self.turns.leave(round_.round_id)
+        if owner is not None:
+            self._parts.after_round()
+            await self._conclude(owner)
+
+    async def _streams(self, round_: RoundScheduled) -> tuple[Stream, ...] | None:
+        agent = self._parts.config.identity.agent
+        left_us = round_.deadline_us - self._parts.clock.wall_us()
+        try:
+            async with asyncio.timeout(left_us / 1e6):
+                members = await self._parts.members.wait(round_.members)
+        except TimeoutError:
+            log.error("event=membership_missing round=%d epoch=%d", round_.round_id, round_.members.epoch)
+            return None
+        if all(member.agent != agent for member in members):
+            log.debug("event=round_passed_over round=%d why='not a member'", round_.round_id)
+            return None
+        return share(round_=round_, members=members, agent=agent)
+
+    async def _until(self, wall_us: int, run: Run) -> None:
+        # Read the wall clock again once a minute at the latest: it may be set while we wait.
+        while not run.cancel.is_set() and (left_us := wall_us - self._parts.clock.wall_us()) > 0:
+            try:
+                async with asyncio.timeout(min(left_us / 1e6, 60.0)):
+                    await run.cancel.wait()
+            except TimeoutError:
+                continue
+
+    async def _under_load(
+        self, run: Run, streams: tuple[Stream, ...], *, start_us: int, waited_us: int
+    ) -> Share | None:
+        parts, round_ = self._parts, run.round_
+        planned = sum(stream.requests for stream in streams)
+        began = Began(
+            round_id=round_.round_id,
+            number=round_.number,
+            task_uid=round_.task_uid,
+            task=round_.task,
+            incarnation=parts.incarnation,
+            planned=planned,
+            deadline_us=round_.deadline_us,
+            asked_rate=round_.rate * len(streams),
+            at_us=parts.clock.wall_us(),
+        )
+        try:
+            kept = parts.journal.begin(began)
+        except OSError as error:
+            log.error("event=round_not_run round=%d why=%r", round_.round_id, f"journal: {error}")
+            return None
+        run.begun = True
+        owner = Share(account=kept)
+        self._shares[owner.key] = owner
+        log.info("event=round_begins round=%d task=%s number=%d planned=%d", *_names(began), planned)
+        if run.cancel.is_set():
+            owner.end(Ended(unsent=planned, note=run.note))
+            return owner
+        left_s = (round_.deadline_us - parts.clock.wall_us()) / 1e6
+        deadline = asyncio.get_running_loop().call_later(left_s, run.stop, "deadline passed")
+        try:
+            owner.end(await self._load(run, streams, owner, start_us=start_us, waited_us=waited_us))
+        finally:
+            deadline.cancel()
+        return owner
+
+    async def _load(
+        self, run: Run, streams: tuple[Stream, ...], owner: Share, *, start_us: int, waited_us: int
+    ) -> Ended:
+        parts, config = self._parts, self._parts.config
+        trace_id = parts.trace_id()
+        batches = Batches(
+            round_=run.round_,
+            streams=streams,
+            identity=config.identity,
+            serving=config.serving,
+            incarnation=parts.incarnation,
+            trace_id=trace_id,
+            version=parts.version,
+        )
+        loop = asyncio.get_running_loop()
+        sealer = Sealer(share=owner, batches=batches, store=parts.store, shift_us=waited_us, now_s=loop.time())
+        rows = Rows(on_seal=sealer.take)
+        before = parts.instrument.read()
+        sealing = asyncio.create_task(_seal_aged(rows, sealer))
+        try:
+            load = await parts.load(
+                round_=run.round_,
+                streams=streams,
+                agent=config.identity.agent,
+                incarnation=parts.incarnation,
+                trace_id=trace_id,
+                source_address=source_address(streams=streams, serving=config.serving),
+                start_monotonic_us=start_us + waited_us,
+                rows=rows,
+                cancel=run.cancel,
+            )
+        except Exception as error:
+            # A bug in the engine must not take the other rounds with it; what it leaves unrecorded is declared.
+            log.exception("event=load_failed round=%d", run.round_.round_id)
+            return _failed(error, run.note)
+        finally:
+            sealing.cancel()
+            rows.seal()
+        return _ended(load, parts.instrument.read().since(before), run.note)
+
+    async def _conclude(self, owner: Share) -> None:
+        parts, identity = self._parts, self._parts.config.identity
+        await owner.settled()
+        finished = account(
+            story=owner.account.story, agent=identity.agent, node=identity.node, at_us=parts.clock.wall_us()
+        )
+        await parts.publisher.send(
+            topic=round_progress.TOPIC.name,
+            key=round_progress.TOPIC.key(finished),
+            value=round_progress.TOPIC.encode(finished),
+        )
+        owner.account.write(Finished(at_us=parts.clock.wall_us()))
+        owner.account.close()
+        del self._shares[owner.key]
+        parts.journal.forget(now_us=parts.clock.wall_us(), keep_us=KEEP_US)
+        _tell(owner.account, finished)
+
+
+async def _seal_aged(rows: Rows, sealer: Sealer) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(max(0.05, sealer.last_s + SEAL_AGE_S - loop.time()))
+        if loop.time() - sealer.last_s >= SEAL_AGE_S:
+            sealer.last_s = loop.time()
+            rows.seal()
+
+
+def _names(began: Began) -> tuple[int, str, int]:
+    return began.round_id, began.task, began.number
+
+
+def _ended(load: LoadAccount, used: Reading, note: str) -> Ended:
+    return Ended(
+        unsent=load.unsent,
+        achieved_rate=load.achieved_rate,
+        lateness_p50_us=load.lateness_p50_us,
+        lateness_p99_us=load.lateness_p99_us,
+        lateness_max_us=load.lateness_max_us,
+        loop_lag_max_us=load.loop_lag_max_us,
+        cpu_us=used.cpu_us,
+        throttled_us=used.throttled_us,
+        socket_drops=used.socket_drops,
+        resident_bytes=used.resident_bytes,
+        note=note,
+    )
+
+
+def _failed(error: Exception, note: str) -> Ended:
+    return Ended(unsent=0, unrecorded_cause=f"load engine failed: {error!r}", note=note)
+
+
+def _tell(kept: Account, finished: round_progress.AgentFinished) -> None:
+    began = kept.story.began
+    assert began is not None
+    unexplained = finished.planned - finished.sent - finished.unsent - finished.declared_missing
+    level = logging.ERROR if unexplained else logging.WARNING if finished.declared_missing else logging.INFO
+    log.log(
+        level,
+        "event=round_finished round=%d task=%s number=%d incarnation=%d planned=%d rows=%d unsent=%d missing=%d "
+        "cause=%r unexplained=%d batches=%d lateness_p99_us=%d note=%r",
+        *_names(began),
+        finished.incarnation,
+        finished.planned,
+        finished.rows,
+        finished.unsent,
+        finished.declared_missing,
+        finished.missing_cause,
+        unexplained,
+        finished.batches,
+        finished.lateness_p99_us,
+        finished.note,
+    )
