@@ -59,7 +59,9 @@ class Roster:
             # Nobody was heard for a while: everybody gets the time to be heard again.
             self.resumed_us = at_us
         self.newest_us = max(self.newest_us, at_us)
-        self.agents[report.agent] = Heard(report=report, at_us=at_us)
+        # A topic read anew brings old reports again: they must not make an agent older.
+        latest_us = max(at_us, known.at_us if known is not None else 0)
+        self.agents[report.agent] = Heard(report=report, at_us=latest_us)
 
     def resume(self, *, at_us: int) -> None:
         """What was heard before now is history: gives every agent the time to be heard again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cronsim import CronSim, CronSimError
 
@@ -28,6 +29,7 @@ class Cron:
     expression: str
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Simple | Cron | None:
     """The form of ``text``, or None where it is neither of the two."""
     pieces = text.split(" ")

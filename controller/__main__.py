@@ -1,0 +1,56 @@
+"""``python -m controller``: reads its environment, runs until SIGTERM.
+
+Exit code 2: bad configuration or bad task files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from controller.config import ControllerConfig
+from controller.loop import Controller
+from controller.source_files import StatusFolder, TaskFolder
+from controller.tasks import TaskFileErrors
+from topics.connection import BadConfiguration
+
+
+async def _run_until_signal(controller: Controller) -> None:
+    running = asyncio.create_task(controller.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        logging.getLogger("controller").info("stopped")
+
+
+def main() -> int:
+    """Runs the controller; the exit code."""
+    try:
+        config = ControllerConfig.from_env(os.environ)
+    except (BadConfiguration, OSError) as error:
+        print(f"controller: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    controller = Controller(
+        kafka=config.kafka,
+        source=TaskFolder(config.task_dir, config.limits),
+        state=StatusFolder(config.state_dir),
+        settings=config.settings,
+    )
+    try:
+        controller.load()
+    except TaskFileErrors as errors:
+        print(errors, file=sys.stderr)
+        return 2
+    asyncio.run(_run_until_signal(controller))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What the controller knows, folded from the topics and from its own status files.
+
+Everything here can be rebuilt: from ``task-rounds-v1`` (which rounds exist; of two records of one round the first
+wins), ``mesh-members-v1``, ``agent-reports-v1``, ``round-verdicts-v1`` and the status written last. No clock, no Kafka.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controller.members import Epoch, Roster
+from controller.verdicts import Judged, judged, newer
+from topics.mesh_members import MembersChunk, Memberships
+from topics.round_verdicts import RoundVerdict
+from topics.task_rounds import RoundCancelled, RoundScheduled
+
+ROUNDS_KEPT = 32
+EPOCHS_KEPT = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMemory:
+    """What a task's status must carry over a restart, by task uid."""
+
+    first_seen_us: int
+    skipped: int = 0
+    last_number: int = 0
+    last_start_us: int = 0
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Observed:
+    """The state of the world as far as it was heard of. Read-only for :func:`controller.plan.plan`."""
+
+    roster: Roster = field(default_factory=Roster)
+    epochs: dict[int, Epoch] = field(default_factory=dict)
+    rounds: dict[str, dict[int, RoundScheduled]] = field(default_factory=dict)
+    cancelled: set[int] = field(default_factory=set)
+    judged: dict[str, dict[int, Judged]] = field(default_factory=dict)
+    memory: dict[str, TaskMemory] = field(default_factory=dict)
+    written: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Sent by this process: the topics' own echo clears or confirms it.
+    publishing: dict[str, int] = field(default_factory=dict)
+    members_sent: int = 0
+    announced: set[int] = field(default_factory=set)
+    cancel_sent: set[int] = field(default_factory=set)
+    gone_sent: set[tuple[int, str]] = field(default_factory=set)
+    _parts: Memberships = field(default_factory=Memberships)
+
+    @property
+    def newest_epoch(self) -> Epoch | None:
+        """The membership that rounds are made for now."""
+        return self.epochs[max(self.epochs)] if self.epochs else None
+
+    def saw_round(self, record: RoundScheduled | RoundCancelled) -> None:
+        """Takes a record of task-rounds-v1. The first of a round wins."""
+        if isinstance(record, RoundCancelled):
+            self.cancelled.add(record.round_id)
+            return
+        known = self.rounds.setdefault(record.task_uid, {})
+        known.setdefault(record.number, record)
+        if self.publishing.get(record.task_uid) == record.number:
+            del self.publishing[record.task_uid]
+        while len(known) > ROUNDS_KEPT:
+            del known[min(known)]
+        memory = self.memory.get(record.task_uid)
+        if memory is not None and record.number > memory.last_number:
+            self.memory[record.task_uid] = replace(
+                memory, last_number=record.number, last_start_us=known[record.number].start_us
+            )
+
+    def saw_verdict(self, verdict: RoundVerdict) -> None:
+        """Takes a verdict; of several of one round the highest revision holds."""
+        known = self.judged.setdefault(verdict.task_uid, {})
+        known[verdict.round] = newer(known.get(verdict.round), judged(verdict))
+        while len(known) > ROUNDS_KEPT:
+            del known[min(known)]
+
+    def saw_members(self, chunk: MembersChunk) -> None:
+        """Takes a part of a membership; of two whole memberships of one number the first wins."""
+        if not self._parts.add(chunk) or chunk.epoch in self.epochs:
+            return
+        members = self._parts.get(group=chunk.group, epoch=chunk.epoch, digest=chunk.digest)
+        if members is None:
+            return
+        self.epochs[chunk.epoch] = Epoch(
+            group=chunk.group, number=chunk.epoch, digest=chunk.digest, at_us=chunk.at_us, members=members
+        )
+        self.roster.seat(members)
+        self._parts = Memberships()
+        while len(self.epochs) > EPOCHS_KEPT:
+            del self.epochs[min(self.epochs)]
+
+    def began(self, uid: str, *, at_us: int) -> None:
+        """A task was seen for the first time with agents there to run it."""
+        self.memory[uid] = self.memory_of(uid, first_seen_us=at_us)
+
+    def memory_of(self, uid: str, *, first_seen_us: int) -> TaskMemory:
+        """A new memory of a task, with the rounds that the topic still has of it."""
+        rounds = self.rounds.get(uid, {})
+        last = rounds[max(rounds)] if rounds else None
+        return TaskMemory(
+            first_seen_us=first_seen_us,
+            last_number=last.number if last else 0,
+            last_start_us=last.start_us if last else 0,
+        )
