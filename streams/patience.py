@@ -13,21 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from streams.app import Hold
+from streams.clickhouse import ClickHouseAway
 from streams.metrics import Metrics
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0
-REFUSED_LIMIT_S = 10.0
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-class Unreachable(Exception):
-    """The dependency did not answer, or answered that it is not ready; whether the work was done is unknown."""
-
-
-class Refused(Exception):
-    """The dependency answered with an error that may pass (too many parts, memory), or may not."""
 
 
 class GaveUp(RuntimeError):
@@ -37,15 +29,6 @@ class GaveUp(RuntimeError):
 def delay_s(attempt: int) -> float:
     """Pause after failure number `attempt` (from 0): doubled each time, up to LONGEST_DELAY_S."""
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 16)))
-
-
-def why_give_up(*, error: Exception, failing_s: float, leaving: str) -> str:
-    """The reason to stop trying, empty to go on. Pure."""
-    if leaving:
-        return leaving
-    if isinstance(error, Refused) and failing_s >= REFUSED_LIMIT_S:
-        return f"refused for {failing_s:.0f} s"
-    return ""
 
 
 class Patience:
@@ -70,10 +53,13 @@ class Patience:
         self._sleep = sleep
 
     async def __call__(self, what: str, work: Callable[[], T]) -> T:
-        """The result of `work`. Raises GaveUp; any other error than Unreachable and Refused passes through."""
+        """The result of `work`, tried again for as long as it raises ClickHouseAway.
+
+        Raises GaveUp; any other error passes through, ClickHouseRefused too.
+        """
         try:
             return await asyncio.to_thread(work)
-        except (Unreachable, Refused) as error:
+        except ClickHouseAway as error:
             log.warning("%s: %s; trying again", what, error)
             first = error
         with self._hold.waiting(what):
@@ -83,15 +69,15 @@ class Patience:
         began_s = self._clock()
         attempt = 0
         while True:
-            reason = why_give_up(error=error, failing_s=self._clock() - began_s, leaving=self._leaving())
-            if reason:
-                raise GaveUp(f"{what}: {error}; {reason}") from error
+            leaving = self._leaving()
+            if leaving:
+                raise GaveUp(f"{what}: {error}; {leaving}") from error
             self._metrics.add("kpatrol_clickhouse_retries_total", what=what)
             await self._sleep(delay_s(attempt))
             attempt += 1
             try:
                 result = await asyncio.to_thread(work)
-            except (Unreachable, Refused) as again:
+            except ClickHouseAway as again:
                 error = again
                 continue
             log.info("%s: succeeded after %.1f s", what, self._clock() - began_s)
