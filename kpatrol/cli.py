@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from kpatrol.reading.show import make_console
 from topics.connection import BadConfiguration, KafkaConnection
 
 CANNOT_TELL = 2
@@ -91,9 +91,10 @@ def report(task: str, number: int | None, clickhouse: str, as_json: bool) -> Non
 @click.option("--json", "as_json", is_flag=True)
 def validate(files: tuple[Path, ...], max_qps: int | None, as_json: bool) -> None:
     """Check task files: the same answer that the API server would give."""
+    from controller.tasks import Limits
     from kpatrol.validate import validate as check
 
-    sys.exit(check(files, json=as_json, max_qps=max_qps))
+    sys.exit(check(files, json=as_json, limits=Limits.with_max_qps(max_qps)))
 
 
 @cli.group()
@@ -179,7 +180,7 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         table.add_column(name)
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    make_console().print(table)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ PACKAGES: Mapping[str, str] = {
     "unshare": "util-linux",
     "mvn": "maven",
     "java": "openjdk-17-jre-headless",
+    "unbound": "unbound",
 }
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kpatrol.lab.errors import LabError
 from kpatrol.lab.processes import Child, ProcessRegister, spawn
 
 POLL_S = 0.2
@@ -24,17 +23,19 @@ RESTARTS_A_MINUTE = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A process to keep alive. `prefix` goes before the interpreter (entering a namespace)."""
+    """A process to keep alive: a Python module, or a program of the machine. `prefix` enters a namespace."""
 
     name: str
-    module: str
+    module: str = ""
+    program: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
         """The whole command."""
-        return [*self.prefix, sys.executable, "-m", self.module, *self.arguments]
+        command = self.program or (sys.executable, "-m", self.module)
+        return [*self.prefix, *command, *self.arguments]
 
 
 class Supervisor:
@@ -124,7 +125,7 @@ class Supervisor:
                 self._ended_at[name] = recent
                 if len(recent) > RESTARTS_A_MINUTE:
                     self.failed = f"{name} ends again and again; its last words:\n{child.last_lines()}"
-                    raise LabError(self.failed)
+                    return
                 self._say(f"{name} ended with {child.exit_code}; starting it again")
                 self.restarts += 1
                 await asyncio.sleep(RESTART_WAIT_S)

@@ -78,10 +78,11 @@ class Store:
             for src, dst, n, ok, sent, lost in self.rows(sql, {"rounds": round_ids})
         ]
 
-    def stored_rows(self, *, round_ids: list[int]) -> int:
-        """Rows of those rounds that are stored by now; for the progress bar."""
-        sql = "SELECT count() FROM v_probe WHERE round_id IN {rounds:Array(UInt64)}"
-        return int(self.rows(sql, {"rounds": round_ids})[0][0])
+    def totals(self) -> tuple[int, int, int]:
+        """(requests stored, packets lost, requests failed) of everything; for the progress bar."""
+        sql = "SELECT count(), sum(lost), countIf(outcome != 'ok') FROM v_probe"
+        requests, lost, failed = self.rows(sql)[0]
+        return int(requests), int(lost), int(failed)
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
         """Rows of a query. Raises CannotRead."""
