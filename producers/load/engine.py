@@ -1,19 +1,44 @@
-"""The load of one round: starts every due request, waits until each has ended, and accounts for all of them."""
+"""The load of one round: starts every due request, waits until each has ended, and accounts for all of them.
+
+One timer walks the merged order of all streams; no task and no timer per request. All requests of a round have the same
+timeout, so those under way stay sorted by their start and one timer watches the oldest. A request that finds its
+target at the cap waits in line and goes out late as soon as another ends.
+
+When a request counts as unsent (never as a row): it could not be sent within the late limit; the round was cancelled
+before it was sent; our own machine had no port, descriptor or buffer for it; its request cannot be written at all.
+"""
 
 import asyncio
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from producers.rows import Rows
+from producers.load import pacing
+from producers.load.ticker import now_us, ticker
+from producers.probes import PROBES
+from producers.probes.base import Attempt, Channel, Setup
+from producers.rows import Row, Rows
+from topics.outcome import Outcome
 from topics.share import Stream
 from topics.task_rounds import RoundScheduled
+
+log = logging.getLogger(__name__)
+
+# Requests started in one turn of the loop: replies must be read in between, or their times would be ours.
+_BURST = 32
+# Two ticks are never closer: at high rates one wake-up starts several requests.
+_TICK_US = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadAccount:
-    """What became of a share: planned = rows + unsent, always; rates in requests/s, times in µs.
+    """What became of a share: planned = sent + unsent, always; rates in requests/s over all streams, times in µs.
 
-    `sent` requests have a row each. `unsent` were given up before they were sent (too late, no room, cancelled);
-    `cancelled` counts the requests, sent or not, that a cancellation ended.
+    `sent` requests have a row each. `unsent` were given up before they were sent; `unsent_causes` says why, most
+    frequent first. `cancelled` counts the requests, sent or not, that a cancellation ended. `loop_lag_max_us` is the
+    longest that our own event loop let the timer wait.
     """
 
     planned: int
@@ -26,13 +51,14 @@ class LoadAccount:
     lateness_p99_us: int
     lateness_max_us: int
     loop_lag_max_us: int
+    unsent_causes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Caps that keep a round harmless: requests in flight to one target and in all, and the greatest lateness.
 
-    A request that cannot be sent within `late_limit_us` of its planned time is counted unsent.
+    A request that cannot be sent within `late_limit_us`, or the round's timeout if that is shorter, is unsent.
     """
 
     in_flight_per_target: int = 256
@@ -56,6 +82,275 @@ async def run_load(  # noqa: PLR0913 - the one entry; every argument is a differ
     """Run the share and return its account once every request has ended.
 
     `start_monotonic_us` is the round's start on the clock of `time.monotonic_ns`. `source_address` is the local data
-    address to send from ('' = any). Rows and requests counted unsent always add up to the planned ones.
+    address to send from ('' = any). Returns at the latest one late limit and one timeout after the last request was
+    due; at once after `cancel`. When the caller's task is cancelled, the requests under way still get their rows.
+    `incarnation` is part of a row's identity in the batch's head; no probe says it.
     """
-    raise NotImplementedError
+    share = _Share(
+        round_=round_,
+        streams=streams,
+        agent=agent,
+        trace_id=trace_id,
+        source_address=source_address,
+        start_us=start_monotonic_us,
+        limits=limits or Limits(),
+    )
+    load = _Load(share, rows)
+    stop: asyncio.Future[Any] = asyncio.ensure_future(cancel.wait())
+    ends: set[asyncio.Future[Any]] = {load.done, stop}
+    try:
+        load.start()
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        load.stop()
+        # Connections tell their protocols in the loop's next turns that they are gone.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    return load.account()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    round_: RoundScheduled
+    streams: tuple[Stream, ...]
+    agent: str
+    trace_id: bytes
+    source_address: str
+    start_us: int
+    limits: Limits
+
+
+class _Load:
+    def __init__(self, share: _Share, rows: Rows) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self._share = share
+        self._rows = rows
+        self._before = rows.count
+        self._start_us = share.start_us
+        self._timeout_us = share.round_.timeout_ms * 1000
+        self._late_us = pacing.late_limit_us(limit_us=share.limits.late_limit_us, timeout_us=self._timeout_us)
+        self._requests = [stream.requests for stream in share.streams]
+        self._planned = sum(self._requests)
+        self._order: Iterator[pacing.Due] = pacing.due_order(
+            requests=self._requests,
+            rate=share.round_.rate,
+            duration_s=share.round_.duration_s,
+            offset=pacing.agent_offset(share.agent),
+        )
+        self._next: pacing.Due | None = next(self._order, None)
+        self._pending: OrderedDict[Attempt, None] = OrderedDict()
+        self._flying = [0] * len(share.streams)
+        self._total = 0
+        self._waiting: list[deque[tuple[int, int]]] = [deque() for _ in share.streams]
+        self._crowded: set[int] = set()
+        self._draining = False
+        self._unsent: Counter[str] = Counter()
+        self._unsent_total = 0
+        self._cancelled = 0
+        self._lateness = pacing.Lateness()
+        self._lag_max_us = 0
+        self._last_sent_us = 0
+        self._stopped = False
+        self._armed_us = 0
+        self._ticker = ticker(self._loop, self._tick)
+        self._watch: asyncio.TimerHandle | None = None
+        self._channels: list[Channel | None] = [None] * len(share.streams)
+
+    # --- life ---
+
+    def start(self) -> None:
+        self._channels = [self._channel(index, stream) for index, stream in enumerate(self._share.streams)]
+        self._arm()
+        self._watch_oldest()
+        self._finish_if_over()
+
+    def stop(self) -> None:
+        """End all that has not ended: what is under way as cancelled, what waits or is not yet due as unsent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._ticker.close()
+        if self._watch is not None:
+            self._watch.cancel()
+        for attempt in list(self._pending):
+            self._cancelled += 1
+            attempt.end(Outcome.cancelled, "cancelled")
+        # Closing also settles requests that have their reply and wait for the last counters.
+        for channel in self._channels:
+            if channel is not None:
+                channel.close()
+        never = self._planned - (self._rows.count - self._before) - self._unsent_total
+        if never:
+            self._cancelled += never
+            self._count_unsent("cancelled", never)
+
+    def account(self) -> LoadAccount:
+        sent = self._rows.count - self._before
+        p50_us, p99_us = self._lateness.quantiles(0.5, 0.99)
+        took_s = max(self._share.round_.duration_s, self._last_sent_us / 1e6)
+        return LoadAccount(
+            planned=self._planned,
+            sent=sent,
+            unsent=self._unsent_total,
+            cancelled=self._cancelled,
+            asked_rate=self._share.round_.rate * len(self._requests),
+            achieved_rate=sent / took_s if took_s else 0.0,
+            lateness_p50_us=p50_us,
+            lateness_p99_us=p99_us,
+            lateness_max_us=self._lateness.max_us,
+            loop_lag_max_us=self._lag_max_us,
+            unsent_causes=tuple(self._unsent.most_common()),
+        )
+
+    def _channel(self, index: int, stream: Stream) -> Channel | None:
+        setup = Setup(
+            round_=self._share.round_,
+            target=stream.target,
+            index=index,
+            agent=self._share.agent,
+            trace_id=self._share.trace_id,
+            source_address=self._share.source_address,
+            start_us=self._start_us,
+            pending=self._pending,
+            report=self._report,
+            give_up=self._give_up,
+            clock=now_us,
+        )
+        probe = PROBES.get(stream.target.proto)
+        if probe is None:
+            log.error("no probe for protocol %s of target %s", stream.target.proto.name, stream.target.name)
+            return None
+        try:
+            return probe(setup)
+        except ValueError as error:
+            log.error("target %s cannot be probed: %s", stream.target.name, error)
+            return None
+
+    # --- sending ---
+
+    def _arm(self) -> None:
+        if self._next is not None and not self._stopped:
+            due_us = self._start_us + self._next[2]
+            at_us = max(due_us, now_us() + _TICK_US)
+            # Lag is counted from when the timer was asked for, so a round that starts late shows lateness, not lag.
+            self._armed_us = at_us
+            self._ticker.arm(at_us)
+
+    def _tick(self) -> None:
+        now = now_us()
+        self._lag_max_us = max(self._lag_max_us, now - self._armed_us)
+        if self._crowded:
+            self._drop_late(now)
+        for _ in range(_BURST):
+            due = self._next
+            if due is None or self._start_us + due[2] > now:
+                break
+            self._next = next(self._order, None)
+            self._offer(*due)
+            now = now_us()
+        self._arm()
+        self._finish_if_over()
+
+    def _offer(self, seq: int, stream: int, planned_us: int) -> None:
+        """Send a due request, or put it in line where its target has as many under way as it may."""
+        if self._waiting[stream] or not self._has_room(stream):
+            self._waiting[stream].append((seq, planned_us))
+            self._crowded.add(stream)
+            return
+        self._send(seq, stream, planned_us)
+
+    def _has_room(self, stream: int) -> bool:
+        limits = self._share.limits
+        return self._flying[stream] < limits.in_flight_per_target and self._total < limits.in_flight
+
+    def _send(self, seq: int, stream: int, planned_us: int) -> None:
+        channel = self._channels[stream]
+        sent_us = now_us()
+        since_us = sent_us - self._start_us
+        lateness_us = since_us - planned_us
+        if channel is None:
+            self._count_unsent("invalid_request", 1)
+            return
+        if lateness_us > self._late_us:
+            self._count_unsent("late", 1)
+            return
+        self._flying[stream] += 1
+        self._total += 1
+        self._lateness.add(lateness_us)
+        self._last_sent_us = since_us
+        channel.send(seq, planned_us, sent_us)
+
+    def _drop_late(self, now: int) -> None:
+        oldest_us = now - self._start_us - self._late_us
+        for stream in list(self._crowded):
+            line = self._waiting[stream]
+            while line and line[0][1] < oldest_us:
+                line.popleft()
+                self._count_unsent("in_flight_cap", 1)
+            if not line:
+                self._crowded.discard(stream)
+
+    # --- ends ---
+
+    def _report(self, row: Row) -> None:
+        self._rows.add(row)
+        self._landed(row[1])
+
+    def _give_up(self, index: int, cause: str) -> None:
+        self._count_unsent(cause, 1)
+        self._landed(index)
+
+    def _landed(self, index: int) -> None:
+        self._flying[index] -= 1
+        self._total -= 1
+        if self._stopped:
+            return
+        if self._crowded and not self._draining:
+            self._send_waiting(index)
+        if self._next is None and not self._total:
+            self._finish_if_over()
+
+    def _send_waiting(self, index: int) -> None:
+        """A place is free: the same target's line first, then the line of any target that has room."""
+        # A request that ends while it is being sent frees its place again; the loop sees it, no need to come back here.
+        self._draining = True
+        for stream in (index, *self._crowded):
+            line = self._waiting[stream]
+            while line and self._has_room(stream):
+                seq, planned_us = line.popleft()
+                self._send(seq, stream, planned_us)
+            if not line:
+                self._crowded.discard(stream)
+        self._draining = False
+
+    def _count_unsent(self, cause: str, number: int) -> None:
+        self._unsent[cause] += number
+        self._unsent_total += number
+
+    def _finish_if_over(self) -> None:
+        if self._next is None and not self._total and not self._crowded and not self.done.done():
+            self.done.set_result(None)
+
+    # --- timeouts ---
+
+    def _watch_oldest(self) -> None:
+        """End all that is past its time, then sleep until the oldest of the rest is."""
+        now = now_us()
+        limit_us = now - self._timeout_us
+        while self._pending:
+            oldest = next(iter(self._pending))
+            if oldest.sent_us > limit_us:
+                break
+            oldest.end(Outcome.timeout, "timeout")
+        if self._crowded:
+            self._drop_late(now)
+            self._finish_if_over()
+        if self._stopped:
+            return
+        wait_us = next(iter(self._pending)).sent_us - limit_us if self._pending else self._timeout_us
+        if self._crowded:
+            wait_us = min(wait_us, self._late_us)
+        # A new request ends no earlier than one whole timeout from now, so nothing is missed by sleeping that long.
+        self._watch = self._loop.call_later(wait_us / 1e6, self._watch_oldest)

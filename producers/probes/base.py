@@ -31,7 +31,7 @@ class Attempt(Protocol):
 class Setup:
     """Everything a channel is made of. Times are µs of the load's monotonic clock.
 
-    Each request ends in exactly one `report(row)`, or in `give_up(index, cause)` when our own machine could not send it.
+    Each request ends in one `report(row)`, or in one `give_up(index, cause)` when our own machine could not send it.
     """
 
     round_: RoundScheduled
@@ -99,6 +99,8 @@ ERRORS: tuple[tuple[type[BaseException], Outcome, str], ...] = (
     (BrokenPipeError, Outcome.reset, "connection_reset"),
     (ConnectionAbortedError, Outcome.reset, "connection_aborted"),
     (TimeoutError, Outcome.timeout, "timeout"),
+    # A host name that cannot be written in IDNA does not resolve.
+    (UnicodeError, Outcome.dns_error, "name_invalid"),
 )
 
 _LOOKUPS = {
@@ -114,19 +116,19 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
         return Outcome.bad_reply, str(error)
     if isinstance(error, socket.gaierror):
         return Outcome.dns_error, _LOOKUPS.get(error.errno or 0, "name_not_found")
-    if isinstance(error, UnicodeError):
-        # A host name that cannot be written in IDNA does not resolve.
-        return Outcome.dns_error, "name_invalid"
     for kind, outcome, text in ERRORS:
         if isinstance(error, kind):
             return outcome, text
-    if isinstance(error, OSError) and error.errno is not None:
-        if error.errno in LOCAL_CAUSES:
-            raise LocalTrouble(LOCAL_CAUSES[error.errno]) from error
-        if error.errno in _UNREACHABLE:
-            return Outcome.unreachable, _UNREACHABLE[error.errno]
-        return Outcome.unreachable, errno.errorcode.get(error.errno, "os_error").lower()
+    if isinstance(error, OSError):
+        return _by_errno(error)
     return Outcome.bad_reply, "internal_error"
+
+
+def _by_errno(error: OSError) -> tuple[Outcome, str]:
+    number = error.errno or 0
+    if number in LOCAL_CAUSES:
+        raise LocalTrouble(LOCAL_CAUSES[number]) from error
+    return Outcome.unreachable, _UNREACHABLE.get(number) or errno.errorcode.get(number, "os_error").lower()
 
 
 def is_literal(address: str) -> bool:
@@ -154,6 +156,6 @@ def bind_source(sock: socket.socket, source_address: str) -> None:
     sock.bind((source_address, 0))
 
 
-def bare_row(setup: Setup, seq: int, planned_us: int, lateness_us: int, outcome: Outcome, error: str) -> Row:  # noqa: PLR0913
+def bare_row(setup: Setup, seq: int, planned_us: int, lateness_us: int, outcome: Outcome, error: str) -> Row:
     """The row of a request that ended before anything could be measured."""
     return (seq, setup.index, planned_us, lateness_us, 0, 0, 0, 0, 0, outcome, error, 0, "", *(0,) * 10)

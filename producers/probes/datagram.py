@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
-from producers.probes.base import BadReply, LocalTrouble, Setup, bind_source, classify, is_literal, socket_family
+from producers.probes.base import LocalTrouble, Setup, bind_source, classify, is_literal, socket_family
 from topics.outcome import Outcome
 
 SOCKETS = 4
@@ -50,6 +50,7 @@ class Query:
     planned_us: int
     sent_us: int
     dns_us: int = 0
+    packets: int = 1
 
     def end(self, outcome: Outcome, error: str) -> None:
         """End it from outside."""
@@ -182,9 +183,11 @@ class DatagramSocket:
         try:
             try:
                 self._sock.send(data)
-            except ConnectionRefusedError:
-                # The answer to an earlier datagram; this one has not been sent yet.
-                self._refused()
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                # The network's answer to an earlier datagram; this one has not been sent yet.
+                self._failed(error)
                 self._sock.send(data)
         except BlockingIOError:
             channel.setup.give_up(channel.setup.index, "no_buffers")
@@ -197,6 +200,7 @@ class DatagramSocket:
 
     def _not_sent(self, query: Query, error: OSError) -> None:
         setup = self.channel.setup
+        query.packets = 0
         try:
             outcome, text = classify(error)
         except LocalTrouble as trouble:
@@ -204,9 +208,15 @@ class DatagramSocket:
             return
         self.finish(query, outcome, text, 0, "", 0)
 
-    def _refused(self) -> None:
-        for query in list(self.queries.values()):
-            self.finish(query, Outcome.refused, "connection_refused", 0, "", 0)
+    def _failed(self, error: OSError) -> None:
+        """An ICMP error came back. A closed port refuses all that are under way; another error, the oldest."""
+        try:
+            outcome, text = classify(error)
+        except LocalTrouble:
+            return
+        hit = list(self.queries.values())
+        for query in hit if outcome is Outcome.refused else hit[:1]:
+            self.finish(query, outcome, text, 0, "", 0)
 
     def _ready(self) -> None:
         messages = self.channel.messages
@@ -215,27 +225,17 @@ class DatagramSocket:
                 data = self._sock.recv(_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
-            except ConnectionRefusedError:
-                self._refused()
-                continue
             except OSError as error:
-                self._broken(error)
+                self._failed(error)
                 return
-            try:
-                answer = messages.answer(data)
-            except BadReply:
-                continue
+            answer = messages.answer(data)
             query = self.queries.get(answer.number) if answer is not None else None
             if query is not None and answer is not None:
                 self.finish(query, answer.outcome, answer.error, answer.status, answer.peer, len(data))
             if self._sock.fileno() < 0:
                 return
 
-    def _broken(self, error: OSError) -> None:
-        for query in list(self.queries.values()):
-            self._not_sent(query, error)
-
-    def finish(self, query: Query, outcome: Outcome, error: str, status: int, peer: str, size: int) -> None:  # noqa: PLR0913
+    def finish(self, query: Query, outcome: Outcome, error: str, status: int, peer: str, size: int) -> None:
         """Report one request and forget it."""
         setup = self.channel.setup
         done_us = setup.clock()
@@ -258,7 +258,7 @@ class DatagramSocket:
                 status,
                 peer,
                 self.port,
-                1,
+                query.packets,
                 1 if outcome is Outcome.timeout else 0,
                 0,
                 0,

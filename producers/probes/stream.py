@@ -1,4 +1,4 @@
-"""Requests over TCP and TLS connections: connect, keep, time, count the segments. What is said on them is a codec's job.
+"""Requests over TCP and TLS connections: connect, keep, time, count segments. What is said on them is a codec's job.
 
 One request in flight per connection. A finished connection goes back to its channel; when all are busy a new one is
 opened, so a slow target never holds back the requests that are due (the load caps how many).

@@ -44,7 +44,7 @@ def parse(data: bytes) -> Info:
     """The counters in a struct tcp_info of any length."""
     if len(data) < _LENGTH:
         data = data.ljust(_LENGTH, b"\0")
-    info: Info = _FIELDS.unpack_from(data)  # type: ignore[assignment]
+    info: Info = _FIELDS.unpack_from(data)
     return info
 
 
