@@ -95,7 +95,8 @@ NAMES = frozenset(f"KPATROL_{name}" for name in _OWN_NAMES.split())
 
 def unknown_names(env: Mapping[str, str]) -> list[str]:
     """KPATROL_ names in the environment that the agent does not read."""
-    return sorted(name for name in env if name.startswith("KPATROL_") and name not in NAMES)
+    names = (name for name in env if name.startswith("KPATROL_") and not name.startswith("KPATROL_LAB_"))
+    return sorted(name for name in names if name not in NAMES)
 
 
 def _serving(env: Mapping[str, str]) -> Serving:

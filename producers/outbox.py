@@ -17,16 +17,18 @@ Settled = Callable[[Entry, str], None]
 
 class Outbox:
     """Sends what the spool holds. `on_settled(entry, cause)` is called once an entry: cause is empty when it arrived,
-    else why it never will."""
+    else why it never will. It is set after building, since who listens needs the outbox first."""
 
-    def __init__(self, *, spool: Spool, publisher: Publisher, on_settled: Settled) -> None:
+    on_settled: Settled
+
+    def __init__(self, *, spool: Spool, publisher: Publisher) -> None:
         self._spool = spool
         self._publisher = publisher
-        self._on_settled = on_settled
         self._waiting: deque[Entry] = deque(spool.entries())
         self._fresh: dict[int, Envelope] = {}
         self._room = asyncio.Semaphore(spool.window)
         self._arrived = asyncio.Event()
+        self._gone = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
 
     def put(self, entry: Entry, envelope: Envelope) -> None:
@@ -41,6 +43,12 @@ class Outbox:
         for entry in self._spool.excess():
             self._fresh.pop(entry.order, None)
             self._settle(entry, "spool evicted")
+
+    async def empty(self) -> None:
+        """Return when nothing waits and nothing is under way."""
+        while len(self._spool):
+            self._gone.clear()
+            await self._gone.wait()
 
     async def run(self) -> None:
         """Send until cancelled. What is on its way then stays in the spool."""
@@ -83,8 +91,9 @@ class Outbox:
 
     def _settle(self, entry: Entry, cause: str) -> None:
         # First on record, then off the disk: a crash between the two repeats, and forgets nothing.
-        self._on_settled(entry, cause)
+        self.on_settled(entry, cause)
         self._spool.remove(entry)
+        self._gone.set()
 
     def _delivered(self, task: "asyncio.Task[None]") -> None:
         self._under_way.discard(task)

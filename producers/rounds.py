@@ -9,19 +9,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from producers.batches import Batches, source_address
-from producers.config import Config
-from producers.instrument import Instrument, Reading
+import msgspec
+
 from producers.journal import Account, Began, Ended, Finished, Journal, account
-from producers.load.engine import LoadAccount
 from producers.membership import KnownMembers
+from producers.metrics import Metric, Metrics
 from producers.publish import Publisher
-from producers.rows import Rows
 from producers.schedule import Clock, Turns, refusal, shift_us, slack_us, start_monotonic_us
-from producers.share import Sealer, Share, Store
+from producers.share import Share
 from producers.spool import Entry
+from producers.underload import Bench, run_share
 from topics import round_progress
 from topics.follow import Followed
 from topics.share import Stream, share
@@ -31,44 +30,19 @@ log = logging.getLogger(__name__)
 
 # The engine is called this long before the start, so that the clocks are compared as late as is useful.
 PREPARE_US = 300_000
-# A part-filled batch waits at most this long.
-SEAL_AGE_S = 5.0
 # A finished share is remembered this long after its deadline.
 KEEP_US = 3_600_000_000
-
-
-class Load(Protocol):
-    """The load engine, as `producers.load.engine.run_load` is."""
-
-    async def __call__(  # noqa: PLR0913
-        self,
-        *,
-        round_: RoundScheduled,
-        streams: tuple[Stream, ...],
-        agent: str,
-        incarnation: int,
-        trace_id: bytes,
-        source_address: str,
-        start_monotonic_us: int,
-        rows: Rows,
-        cancel: asyncio.Event,
-    ) -> LoadAccount: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What running rounds needs."""
 
-    config: Config
-    incarnation: int
-    version: str
+    bench: Bench
     journal: Journal
-    store: Store
     publisher: Publisher
     members: KnownMembers
-    instrument: Instrument
-    load: Load
-    trace_id: Callable[[], bytes]
+    metrics: Metrics
     clock: Clock
     after_round: Callable[[], None]
 
@@ -123,6 +97,8 @@ class Rounds:
 
     def on_settled(self, entry: Entry, cause: str) -> None:
         """A batch of the spool has arrived in Kafka, or with a cause never will."""
+        metric: Metric = "rows_lost_total" if cause else "rows_acknowledged_total"
+        self._parts.metrics.add(metric, entry.rows if entry.kind == "results" else 0)
         owner = self._shares.get((entry.round_id, entry.incarnation)) if entry.kind == "results" else None
         if owner is not None:
             owner.settle(batch_seq=entry.batch_seq, rows=entry.rows, cause=cause)
@@ -131,7 +107,7 @@ class Rounds:
 
     def recover(self) -> int:
         """Take over the shares that earlier incarnations left unfinished; how many. Call before the outbox runs."""
-        spool = self._parts.store.spool
+        spool = self._parts.bench.store.spool
         on_disk: dict[tuple[int, int], list[Entry]] = {}
         for entry in spool.entries():
             if entry.kind == "results":
@@ -170,7 +146,7 @@ class Rounds:
 
     def _scheduled(self, round_: RoundScheduled, followed: Followed[TaskRound]) -> None:
         now_us = self._parts.clock.wall_us()
-        group = self._parts.config.identity.group
+        group = self._parts.bench.config.identity.group
         reason = refusal(round_=round_, group=group, known=self._known, now_us=now_us)
         if reason:
             log.debug("event=round_passed_over round=%d why=%r", round_.round_id, reason)
@@ -243,7 +219,7 @@ class Rounds:
             await self._conclude(owner)
 
     async def _streams(self, round_: RoundScheduled) -> tuple[Stream, ...] | None:
-        agent = self._parts.config.identity.agent
+        agent = self._parts.bench.config.identity.agent
         left_us = round_.deadline_us - self._parts.clock.wall_us()
         try:
             async with asyncio.timeout(left_us / 1e6):
@@ -275,7 +251,7 @@ class Rounds:
             number=round_.number,
             task_uid=round_.task_uid,
             task=round_.task,
-            incarnation=parts.incarnation,
+            incarnation=parts.bench.incarnation,
             planned=planned,
             deadline_us=round_.deadline_us,
             asked_rate=round_.rate * len(streams),
@@ -296,53 +272,22 @@ class Rounds:
         left_s = (round_.deadline_us - parts.clock.wall_us()) / 1e6
         deadline = asyncio.get_running_loop().call_later(left_s, run.stop, "deadline passed")
         try:
-            owner.end(await self._load(run, streams, owner, start_us=start_us, waited_us=waited_us))
-        finally:
-            deadline.cancel()
-        return owner
-
-    async def _load(
-        self, run: Run, streams: tuple[Stream, ...], owner: Share, *, start_us: int, waited_us: int
-    ) -> Ended:
-        parts, config = self._parts, self._parts.config
-        trace_id = parts.trace_id()
-        batches = Batches(
-            round_=run.round_,
-            streams=streams,
-            identity=config.identity,
-            serving=config.serving,
-            incarnation=parts.incarnation,
-            trace_id=trace_id,
-            version=parts.version,
-        )
-        loop = asyncio.get_running_loop()
-        sealer = Sealer(share=owner, batches=batches, store=parts.store, shift_us=waited_us, now_s=loop.time())
-        rows = Rows(on_seal=sealer.take)
-        before = parts.instrument.read()
-        sealing = asyncio.create_task(_seal_aged(rows, sealer))
-        try:
-            load = await parts.load(
-                round_=run.round_,
+            ended = await run_share(
+                bench=parts.bench,
+                owner=owner,
+                round_=round_,
                 streams=streams,
-                agent=config.identity.agent,
-                incarnation=parts.incarnation,
-                trace_id=trace_id,
-                source_address=source_address(streams=streams, serving=config.serving),
-                start_monotonic_us=start_us + waited_us,
-                rows=rows,
+                start_us=start_us,
+                waited_us=waited_us,
                 cancel=run.cancel,
             )
-        except Exception as error:
-            # A bug in the engine must not take the other rounds with it; what it leaves unrecorded is declared.
-            log.exception("event=load_failed round=%d", run.round_.round_id)
-            return _failed(error, run.note)
         finally:
-            sealing.cancel()
-            rows.seal()
-        return _ended(load, parts.instrument.read().since(before), run.note)
+            deadline.cancel()
+        owner.end(msgspec.structs.replace(ended, note=run.note))
+        return owner
 
     async def _conclude(self, owner: Share) -> None:
-        parts, identity = self._parts, self._parts.config.identity
+        parts, identity = self._parts, self._parts.bench.config.identity
         await owner.settled()
         finished = account(
             story=owner.account.story, agent=identity.agent, node=identity.node, at_us=parts.clock.wall_us()
@@ -356,40 +301,12 @@ class Rounds:
         owner.account.close()
         del self._shares[owner.key]
         parts.journal.forget(now_us=parts.clock.wall_us(), keep_us=KEEP_US)
+        parts.metrics.add("rounds_finished_total")
         _tell(owner.account, finished)
-
-
-async def _seal_aged(rows: Rows, sealer: Sealer) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(max(0.05, sealer.last_s + SEAL_AGE_S - loop.time()))
-        if loop.time() - sealer.last_s >= SEAL_AGE_S:
-            sealer.last_s = loop.time()
-            rows.seal()
 
 
 def _names(began: Began) -> tuple[int, str, int]:
     return began.round_id, began.task, began.number
-
-
-def _ended(load: LoadAccount, used: Reading, note: str) -> Ended:
-    return Ended(
-        unsent=load.unsent,
-        achieved_rate=load.achieved_rate,
-        lateness_p50_us=load.lateness_p50_us,
-        lateness_p99_us=load.lateness_p99_us,
-        lateness_max_us=load.lateness_max_us,
-        loop_lag_max_us=load.loop_lag_max_us,
-        cpu_us=used.cpu_us,
-        throttled_us=used.throttled_us,
-        socket_drops=used.socket_drops,
-        resident_bytes=used.resident_bytes,
-        note=note,
-    )
-
-
-def _failed(error: Exception, note: str) -> Ended:
-    return Ended(unsent=0, unrecorded_cause=f"load engine failed: {error!r}", note=note)
 
 
 def _tell(kept: Account, finished: round_progress.AgentFinished) -> None:

@@ -79,13 +79,13 @@ class Share:
 class Sealer:
     """Takes a share's sealed batches: numbers, encodes and spools them. Knows when it last did."""
 
-    def __init__(self, *, share: Share, batches: Batches, store: Store, shift_us: int, now_s: float) -> None:
+    def __init__(self, *, share: Share, batches: Batches, store: Store, shift_us: int) -> None:
         self._share = share
         self._batches = batches
         self._store = store
         self._shift_us = shift_us
         self._next_seq = 0
-        self.last_s = now_s
+        self.last_s = asyncio.get_running_loop().time()
 
     def take(self, batch: SealedBatch) -> None:
         """Put one batch on its way; one that the disk refuses is lost, with that cause."""

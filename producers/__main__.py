@@ -1,0 +1,68 @@
+"""`python -m producers`: the agent. Reads the configuration, then builds and runs the service.
+
+Exit codes: 0 after an orderly stop, 2 for a configuration that cannot be used, 1 for anything else.
+"""
+
+import importlib.abc
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from producers.config import Config, unknown_names
+from topics.connection import BadConfiguration
+
+log = logging.getLogger("producers")
+
+# pyarrow imports these where they are installed. An agent needs neither; together they would double its memory.
+_HEAVY = frozenset({"pandas", "numpy"})
+
+
+class _KeepOut(importlib.abc.MetaPathFinder):
+    """Makes an installed package look as if it were not installed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] in _HEAVY:
+            raise ModuleNotFoundError(f"{fullname} is kept out of the agent", name=fullname)
+        return None
+
+
+def configure_logging(level: str) -> None:
+    """One line an event to stderr, key=value. aiokafka's own repeated complaints show only at DEBUG."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
+    )
+    if level != "DEBUG":
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def main() -> int:
+    """Run the agent; its exit code."""
+    try:
+        config = Config.from_env(os.environ)
+    except (BadConfiguration, OSError) as error:
+        print(f"producers: {error}", file=sys.stderr)
+        return 2
+    configure_logging(config.log_level)
+    for name in unknown_names(os.environ):
+        log.warning("event=setting_not_known name=%s", name)
+    sys.meta_path.insert(0, _KeepOut())
+
+    import uvloop
+
+    from producers.service import run
+
+    try:
+        uvloop.run(run(config))
+    except Exception:
+        log.exception("event=agent_failed")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""A share under load: trace id, batches sealed by size, by age and at the end, the instrument read before and after."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from producers.batches import Batches, source_address
+from producers.config import Config
+from producers.instrument import Instrument, Reading
+from producers.journal import Ended
+from producers.load.engine import LoadAccount
+from producers.rows import Rows
+from producers.share import Sealer, Share, Store
+from topics.share import Stream
+from topics.task_rounds import RoundScheduled
+
+log = logging.getLogger(__name__)
+
+# A part-filled batch waits at most this long.
+SEAL_AGE_S = 5.0
+
+
+class Load(Protocol):
+    """The load engine, as `producers.load.engine.run_load` is."""
+
+    async def __call__(  # noqa: PLR0913
+        self,
+        *,
+        round_: RoundScheduled,
+        streams: tuple[Stream, ...],
+        agent: str,
+        incarnation: int,
+        trace_id: bytes,
+        source_address: str,
+        start_monotonic_us: int,
+        rows: Rows,
+        cancel: asyncio.Event,
+    ) -> LoadAccount: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every share of this agent is run with."""
+
+    config: Config
+    incarnation: int
+    version: str
+    store: Store
+    instrument: Instrument
+    load: Load
+    trace_id: Callable[[], bytes]
+
+
+async def run_share(
+    *,
+    bench: Bench,
+    owner: Share,
+    round_: RoundScheduled,
+    streams: tuple[Stream, ...],
+    start_us: int,
+    waited_us: int,
+    cancel: asyncio.Event,
+) -> Ended:
+    """Run the load to its end and hand over the last batch; what the engine and the instrument say of it.
+
+    `start_us` is the scheduled start on the monotonic clock, `waited_us` how much later the load begins.
+    """
+    config, trace_id = bench.config, bench.trace_id()
+    batches = Batches(
+        round_=round_,
+        streams=streams,
+        identity=config.identity,
+        serving=config.serving,
+        incarnation=bench.incarnation,
+        trace_id=trace_id,
+        version=bench.version,
+    )
+    sealer = Sealer(share=owner, batches=batches, store=bench.store, shift_us=waited_us)
+    rows = Rows(on_seal=sealer.take)
+    before = bench.instrument.read()
+    sealing = asyncio.create_task(_seal_aged(rows, sealer))
+    try:
+        load = await bench.load(
+            round_=round_,
+            streams=streams,
+            agent=config.identity.agent,
+            incarnation=bench.incarnation,
+            trace_id=trace_id,
+            source_address=source_address(streams=streams, serving=config.serving),
+            start_monotonic_us=start_us + waited_us,
+            rows=rows,
+            cancel=cancel,
+        )
+    except Exception as error:
+        # A bug in the engine must not take the other rounds with it; what it leaves unrecorded is declared.
+        log.exception("event=load_failed round=%d", round_.round_id)
+        return Ended(unsent=0, unrecorded_cause=f"load engine failed: {error!r}")
+    finally:
+        sealing.cancel()
+        rows.seal()
+    return _ended(load, bench.instrument.read().since(before))
+
+
+async def _seal_aged(rows: Rows, sealer: Sealer) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(max(0.05, sealer.last_s + SEAL_AGE_S - loop.time()))
+        if loop.time() - sealer.last_s >= SEAL_AGE_S:
+            sealer.last_s = loop.time()
+            rows.seal()
+
+
+def _ended(load: LoadAccount, used: Reading) -> Ended:
+    return Ended(
+        unsent=load.unsent,
+        achieved_rate=load.achieved_rate,
+        lateness_p50_us=load.lateness_p50_us,
+        lateness_p99_us=load.lateness_p99_us,
+        lateness_max_us=load.lateness_max_us,
+        loop_lag_max_us=load.loop_lag_max_us,
+        cpu_us=used.cpu_us,
+        throttled_us=used.throttled_us,
+        socket_drops=used.socket_drops,
+        resident_bytes=used.resident_bytes,
+    )
