@@ -1,0 +1,149 @@
+"""What a round's state amounts to: the agents' accounts, and whether a verdict is due.
+
+`settle` turns a state into accounts that add up; `decide` says what is due: nothing, a provisional or a final verdict.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from streams.judging.trust import Fitness
+from streams.rounds import RoundState, Share
+from topics.round_verdicts import AgentAccount
+
+Due = Literal["nothing", "provisional", "final"]
+
+
+def settle(*, state: RoundState, planned: Mapping[str, int], nodes: Mapping[str, str]) -> tuple[AgentAccount, ...]:
+    """Each agent's account, expected ones and strangers, by name: planned = stored + unsent + missing + unexplained.
+
+    `planned` and `nodes` are of the round's membership.
+    """
+    agents = sorted({*planned, *state.shares})
+    return tuple(_account(state, state.shares.get(a) or Share(agent=a), planned.get(a), nodes.get(a)) for a in agents)
+
+
+def _account(state: RoundState, share: Share, planned: int | None, node: str | None) -> AgentAccount:
+    told = [run.finished for run in share.runs if run.finished is not None]
+    stored, unsent = share.rows, sum(f.unsent for f in told)
+    missing = sum(f.declared_missing for f in told)
+    causes = sorted({f.cause for f in told if f.declared_missing})
+    unexplained = (planned or 0) - stored - unsent - missing
+    if unexplained > 0 and not share.finished and (cause := _cause(state, share)):
+        missing, unexplained = missing + unexplained, 0
+        causes.append(cause)
+    return AgentAccount(
+        agent=share.agent,
+        node=node or share.node or share.agent,
+        planned=planned or 0,
+        stored=stored,
+        unsent=unsent,
+        declared_missing=missing,
+        unexplained=unexplained,
+        cause=", ".join(causes),
+        state=_agent_state(share, planned),
+    )
+
+
+def _cause(state: RoundState, share: Share) -> str:
+    """Why an agent that tells nothing more owes nothing more; empty where no cause is on record."""
+    if share.gone is not None:
+        return share.gone[1] or "agent gone"
+    if state.head.cancelled is not None and state.past_deadline:
+        return "cancelled"
+    return ""
+
+
+def _agent_state(share: Share, planned: int | None) -> str:
+    if planned is None:
+        return "unexpected"
+    if share.finished:
+        return "finished"
+    if share.gone is not None:
+        return "gone"
+    return "unfinished" if share.runs else "silent"
+
+
+def decide(*, state: RoundState, planned: Mapping[str, int]) -> Due:
+    """What is due for the round now. Pure; looks no further than the first agent that is not ready."""
+    head = state.head
+    if head.closed or head.round is None:
+        return "nothing"
+    if _closable(state, planned):
+        published = head.published
+        if published is None or not published.final or published.digest != digest(state):
+            return "final"
+        return "nothing"
+    return "provisional" if state.past_deadline and head.published is None else "nothing"
+
+
+def _closable(state: RoundState, planned: Mapping[str, int]) -> bool:
+    """Nothing more is to be expected of any agent."""
+    passed = _sink_has_passed(state)
+    given_up = state.head.cancelled is not None and state.past_deadline
+    shares = state.shares
+    for agent, owed in planned.items():
+        share = shares.get(agent)
+        if share is None:
+            if owed and not given_up:
+                return False
+        elif not _settled(share, owed, passed=passed, given_up=given_up):
+            return False
+    return True
+
+
+def _settled(share: Share, owed: int, *, passed: bool, given_up: bool) -> bool:
+    if not share.reported:
+        return share.gone is not None or given_up or owed == 0
+    told = [run for run in share.runs if run.finished is not None]
+    all_stored = all(run.batches >= (run.finished.batches if run.finished else 0) for run in told)
+    if not (all_stored or passed):
+        return False
+    explained = owed == share.rows + sum(
+        run.finished.unsent + run.finished.declared_missing for run in told if run.finished
+    )
+    return share.finished or explained or share.gone is not None or given_up
+
+
+def _sink_has_passed(state: RoundState) -> bool:
+    """The sink has read all that was in the results topic when the deadline was told."""
+    ends = {p: end for p, end in state.head.end_offsets.items() if end > 0}
+    return bool(ends) and all(state.head.positions.get(p, 0) >= end for p, end in ends.items())
+
+
+def complete(*, state: RoundState, planned: Mapping[str, int]) -> bool:
+    """Every expected agent has told its account and the equation holds for each: nothing new can come."""
+    accounts = settle(state=state, planned=planned, nodes={})
+    finished = all((s := state.shares.get(a)) is not None and s.finished for a, owed in planned.items() if owed)
+    return finished and all(a.unexplained == 0 for a in accounts)
+
+
+def digest(state: RoundState) -> str:
+    """Of all that a verdict is made from besides the rows; equal for equal facts."""
+    shares = [share for _, share in sorted(state.shares.items())]
+    # Neither word says anything about a share that has told its own account.
+    facts = [(s.agent, s.runs, None if s.finished else s.gone) for s in shares]
+    cancelled = None if all(s.finished for s in shares) else state.head.cancelled
+    return hashlib.blake2b(msgspec.json.encode((facts, cancelled)), digest_size=8).hexdigest()
+
+
+def fitness(state: RoundState, nodes: Mapping[str, str]) -> list[Fitness]:
+    """What each agent that finished said of itself."""
+    return [
+        Fitness(
+            agent=share.agent,
+            node=nodes.get(share.agent) or share.node or share.agent,
+            unsent=run.finished.unsent,
+            asked_rate=run.finished.asked_rate,
+            achieved_rate=run.finished.achieved_rate,
+            lateness_p99_us=run.finished.lateness_p99_us,
+            loop_lag_max_us=run.finished.loop_lag_max_us,
+            throttled_us=run.finished.throttled_us,
+            socket_drops=run.finished.socket_drops,
+        )
+        for share in state.shares.values()
+        for run in share.runs
+        if run.finished is not None
+    ]

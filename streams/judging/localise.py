@@ -1,0 +1,313 @@
+"""Where packets are lost: the fewest elements of the network that explain a round's losses. First version.
+
+Method (Flock, Harsh et al. 2023): every element is a suspect over a set of pairs. Suspecting it of losing a share p1
+of the T packets of which L were lost, instead of the background p0, gains L·ln(p1/p0) + (T-L)·ln((1-p1)/(1-p0)). The
+suspect that gains most is named, its pairs count as explained, and so on while the gain is above the price.
+
+Elements: what a node receives, what it sends, a single pair, a protocol or layer. Where two suspects cover the same
+pairs, only the narrower is named (one source alone cannot tell a node's ingress from a pair). A lost reply is lost on
+the way back: a node's ingress fault also shows in what it sends. So once one direction of a node is named, the other
+is taken as its echo unless it loses more; where both lose alike, the direction is left open.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.judging import stats
+from streams.judging.pair_table import PairTable
+from topics.outcome import Outcome
+from topics.round_verdicts import Finding
+
+Floats = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.bool_]
+Indexes = npt.NDArray[np.int64]
+
+# What a sound network may lose without being suspected.
+FLOOR = 1e-4
+# Gain in nats below which nothing is named, besides the logarithm of the number of suspects.
+PRICE = 8.0
+LEAST_LOST = 3
+# A named element's lower bound must be this many times the loss of the rest.
+ABOVE_REST = 2.0
+MAX_FINDINGS = 5
+# How unlikely two directions must be to lose alike before one of them is named (nats).
+DIRECTION_GAIN = 3.0
+LOST_REQUESTS = (Outcome.timeout, Outcome.unreachable, Outcome.reset)
+TCP = frozenset({"http", "https", "tcp"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Lines of the pair table as packets tried and lost, with both ends numbered in `nodes`.
+
+    `dst` is the node of a mesh peer, else the target's short name. `forward` marks lines whose loss is mostly the way
+    there (TCP's retransmissions); datagrams are lost on either way.
+    """
+
+    nodes: list[str]
+    src: Indexes
+    dst: Indexes
+    tried: Floats
+    lost: Floats
+    forward: Masks
+    kinds: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """An element with the lines it covers and what suspecting it gains."""
+
+    direction: str
+    name: str
+    lines: Indexes
+    tried: float
+    lost: float
+    gain: float
+    rest: float
+
+
+def evidence(pairs: PairTable) -> Evidence:
+    """Packets and requests as evidence: where everything is dropped few segments are sent, but every request fails."""
+    lost_requests = np.where(
+        np.array([bool(node) for node in pairs.texts("dst_node")], dtype=bool),
+        pairs.outcome_counts(LOST_REQUESTS),
+        pairs.outcome_counts((Outcome.timeout, Outcome.unreachable)),
+    )
+    silent = pairs.outcome_counts((Outcome.wrong_peer, Outcome.target_gone, Outcome.cancelled, Outcome.unsent))
+    lost = np.maximum(pairs.counts("packets_lost"), lost_requests).astype(np.float64)
+    tried = np.maximum(pairs.counts("packets_sent"), pairs.counts("n") - silent).astype(np.float64)
+    places = [node or dst for node, dst in zip(pairs.texts("dst_node"), pairs.texts("dst"), strict=True)]
+    sources = pairs.texts("src_node")
+    nodes = sorted({*places, *sources})
+    number = {name: i for i, name in enumerate(nodes)}
+    return Evidence(
+        nodes=nodes,
+        src=np.array([number[s] for s in sources], dtype=np.int64),
+        dst=np.array([number[d] for d in places], dtype=np.int64),
+        tried=tried,
+        lost=np.minimum(lost, tried),
+        forward=np.array([p in TCP for p in pairs.texts("proto")], dtype=bool),
+        kinds=list(zip(pairs.texts("proto"), pairs.texts("layer"), strict=True)),
+    )
+
+
+def localise(*, pairs: PairTable, round_id: int, start_us: int) -> tuple[Finding, ...]:
+    """The elements that explain the round's losses, worst first; empty where none stands out. Pure."""
+    if len(pairs) == 0:
+        return ()
+    seen = evidence(pairs)
+    open_ = np.ones(len(seen.tried), dtype=bool)
+    findings: list[Finding] = []
+    while len(findings) < MAX_FINDINGS:
+        best = _best(seen, open_)
+        if best is None:
+            break
+        query = evidence_sql(round_id=round_id, start_us=start_us, suspect=best)
+        findings.append(_finding(seen, best, query))
+        open_[best.lines] = False
+        open_[_echo(seen, best)] = False
+    return tuple(findings)
+
+
+def background(seen: Evidence, open_: Masks) -> float:
+    """The loss of the unsuspected: the lesser of the median over sources and the median over destinations."""
+    medians = []
+    for ends in (seen.src, seen.dst):
+        tried, lost = _sums(seen, ends, open_)
+        rates = (lost / np.maximum(tried, 1.0))[tried > 0]
+        if len(rates):
+            medians.append(float(np.median(rates)))
+    return max(FLOOR, min(medians, default=0.0))
+
+
+def gains(lost: Floats, tried: Floats, p0: float) -> Floats:
+    """Log-likelihood gained by giving each element its own loss rate instead of `p0`; 0 where that is not above."""
+    p1 = np.clip(lost / np.maximum(tried, 1.0), 1e-12, 1 - 1e-9)
+    gain = lost * np.log(p1 / p0) + (tried - lost) * np.log((1 - p1) / (1 - p0))
+    return np.where((p1 > p0) & (tried > 0), gain, 0.0)
+
+
+def _sums(seen: Evidence, ends: Indexes, where: Masks) -> tuple[Floats, Floats]:
+    count = len(seen.nodes)
+    return _sum(ends[where], seen.tried[where], count), _sum(ends[where], seen.lost[where], count)
+
+
+def _sum(index: Indexes, weights: Floats, count: int) -> Floats:
+    return np.asarray(np.bincount(index, weights=weights, minlength=count), dtype=np.float64)
+
+
+def _best(seen: Evidence, open_: Masks) -> Suspect | None:
+    p0 = background(seen, open_)
+    suspects = [s for s in _suspects(seen, open_, p0) if s is not None]
+    price = PRICE + math.log(max(1, 2 * len(seen.nodes) + int(open_.sum())))
+    convincing = [s for s in suspects if s.lost >= LEAST_LOST and s.gain > price and _stands_out(s)]
+    return max(convincing, key=lambda s: s.gain, default=None)
+
+
+def _stands_out(suspect: Suspect) -> bool:
+    low, _ = stats.wilson(hits=int(suspect.lost), trials=int(suspect.tried))
+    return low > ABOVE_REST * max(FLOOR, suspect.rest)
+
+
+def _suspects(seen: Evidence, open_: Masks, p0: float) -> Iterable[Suspect | None]:
+    """The best of each kind, the narrower first: of equals the first is taken."""
+    code = seen.src * len(seen.nodes) + seen.dst
+    yield _strongest(seen, open_, code, p0, "pair")
+    layers = {kind: i for i, kind in enumerate(dict.fromkeys(seen.kinds))}
+    for direction, ends, others in (("ingress", seen.dst, seen.src), ("egress", seen.src, seen.dst)):
+        yield _strongest(seen, open_, ends, p0, direction, others)
+    if len(layers) > 1:
+        kinds = np.array([layers[kind] for kind in seen.kinds], dtype=np.int64)
+        yield _strongest(seen, open_, kinds, p0, "layer", seen.dst)
+
+
+def _strongest(
+    seen: Evidence, open_: Masks, group: Indexes, p0: float, direction: str, others: Indexes | None = None
+) -> Suspect | None:
+    """The group of lines that gains most; with `others`, only groups whose loss is seen from two ends or more."""
+    where = np.nonzero(open_)[0]
+    if not len(where):
+        return None
+    groups, index = np.unique(group[where], return_inverse=True)
+    tried, lost = (_sum(index, of[where], len(groups)) for of in (seen.tried, seen.lost))
+    gain = gains(lost, tried, p0)
+    if others is not None:
+        lossy = where[seen.lost[where] > 0]
+        ends = np.unique(np.stack([np.searchsorted(groups, group[lossy]), others[lossy]]), axis=1)
+        gain = np.where(np.bincount(ends[0], minlength=len(groups)) >= 2, gain, 0.0)
+    best = int(np.argmax(gain))
+    if gain[best] <= 0:
+        return None
+    lines = where[index == best]
+    total, all_lost = float(tried.sum() - tried[best]), float(lost.sum() - lost[best])
+    return Suspect(
+        direction=direction,
+        name=_name(seen, direction, int(lines[0])),
+        lines=lines,
+        tried=float(tried[best]),
+        lost=float(lost[best]),
+        gain=float(gain[best]),
+        rest=min(p0, all_lost / total) if total else p0,
+    )
+
+
+def _name(seen: Evidence, direction: str, line: int) -> str:
+    if direction == "layer":
+        return "/".join(seen.kinds[line])
+    src, dst = seen.nodes[int(seen.src[line])], seen.nodes[int(seen.dst[line])]
+    if direction == "pair":
+        return f"{src}>{dst}"
+    return dst if direction == "ingress" else src
+
+
+def _reverse(seen: Evidence, suspect: Suspect) -> Indexes:
+    """Lines of the same ends the other way round."""
+    code = seen.src * len(seen.nodes) + seen.dst
+    turned = np.unique(seen.dst[suspect.lines] * len(seen.nodes) + seen.src[suspect.lines])
+    return np.nonzero(np.isin(code, turned))[0]
+
+
+def _echo(seen: Evidence, suspect: Suspect) -> Indexes:
+    return _reverse(seen, suspect) if suspect.direction in ("ingress", "egress", "pair") else suspect.lines[:0]
+
+
+def _rate(seen: Evidence, lines: Indexes) -> tuple[float, float]:
+    return float(seen.tried[lines].sum()), float(seen.lost[lines].sum())
+
+
+def direction_is_clear(seen: Evidence, suspect: Suspect) -> bool:
+    """Whether this way loses more than the way back, judged by the lines that can tell (TCP)."""
+    here, back = suspect.lines[seen.forward[suspect.lines]], _reverse(seen, suspect)
+    back = back[seen.forward[back]]
+    tried, lost = _rate(seen, here)
+    tried_back, lost_back = _rate(seen, back)
+    if not tried or not tried_back or lost / tried <= lost_back / tried_back:
+        return False
+    pooled = (lost + lost_back) / (tried + tried_back)
+    gain = _likelihood(lost, tried, lost / tried) + _likelihood(lost_back, tried_back, lost_back / tried_back)
+    gain -= _likelihood(lost + lost_back, tried + tried_back, pooled)
+    return gain > DIRECTION_GAIN
+
+
+def _likelihood(lost: float, tried: float, rate: float) -> float:
+    kept = (tried - lost) * math.log1p(-rate) if rate < 1 else 0.0
+    return kept + (lost * math.log(rate) if rate > 0 else 0.0)
+
+
+def _finding(seen: Evidence, suspect: Suspect, query: str) -> Finding:
+    clear = suspect.direction == "layer" or direction_is_clear(seen, suspect) or not len(_reverse(seen, suspect))
+    loss = stats.loss(sent=int(suspect.tried), lost=int(suspect.lost))
+    shown = f"{loss.rate * 100:.1f} % [{loss.low * 100:.1f}–{loss.high * 100:.1f}]"
+    # Named beyond doubt when the gain is far above the price; the number is the posterior odds as a share.
+    confidence = 1.0 - math.exp(-min(suspect.gain - PRICE, 30.0))
+    direction = suspect.direction if clear or suspect.direction == "pair" else "both"
+    return Finding(
+        element=suspect.name,
+        direction=direction,
+        kind="loss",
+        sentence=f"{_sentence(suspect, direction, shown)}: {_seen_by(seen, suspect)}{_way_back(seen, suspect, clear)}",
+        loss=loss,
+        confidence=round(confidence, 4),
+        evidence_sql=query,
+    )
+
+
+def _sentence(suspect: Suspect, direction: str, shown: str) -> str:
+    if direction == "pair":
+        src, _, dst = suspect.name.partition(">")
+        return f"{src} → {dst} loses {shown}"
+    what = {
+        "ingress": f"{suspect.name} loses {shown} of what it receives",
+        "egress": f"{suspect.name} loses {shown} of what it sends",
+        "both": f"{suspect.name} loses {shown} of what it exchanges",
+    }
+    return what.get(direction, f"{suspect.name} loses {shown} everywhere")
+
+
+def _seen_by(seen: Evidence, suspect: Suspect) -> str:
+    protocols = ", ".join(sorted({seen.kinds[i][0].upper() for i in suspect.lines}))
+    if suspect.direction == "pair":
+        return f"{protocols}, one pair only"
+    ends = seen.src if suspect.direction in ("ingress", "layer") else seen.dst
+    lossy = suspect.lines[seen.lost[suspect.lines] > 0]
+    return f"{len(np.unique(ends[lossy]))} of {len(np.unique(ends[suspect.lines]))} peers, {protocols}"
+
+
+def _way_back(seen: Evidence, suspect: Suspect, clear: bool) -> str:
+    if suspect.direction == "layer":
+        return ""
+    back = _reverse(seen, suspect)
+    if not len(back):
+        return "; nothing measured the other way"
+    tried, lost = _rate(seen, back)
+    other = {"ingress": "what it sends", "egress": "what it receives"}.get(suspect.direction, "the other way")
+    if not clear:
+        return f"; {other} loses alike ({_percent(lost, tried)}), so the direction stays open"
+    return f"; not {other}" if lost == 0 else f"; {other} only {_percent(lost, tried)}, as lost answers do"
+
+
+def _percent(lost: float, tried: float) -> str:
+    return f"{lost / tried * 100 if tried else 0:.1f} %"
+
+
+def evidence_sql(*, round_id: int, start_us: int, suspect: Suspect) -> str:
+    """A query over the views that shows what a finding rests on, worst first."""
+    quoted = [part.replace("\\", "\\\\").replace("'", "\\'") for part in suspect.name.split(">")]
+    place = "if(dst_node = '', dst, dst_node)"
+    proto, _, layer = quoted[0].partition("/")
+    where = {
+        "ingress": f"{place} = '{quoted[0]}'",
+        "egress": f"src_node = '{quoted[0]}'",
+        "pair": f"src_node = '{quoted[0]}' AND {place} = '{quoted[-1]}'",
+        "layer": f"proto = '{proto}' AND layer = '{layer}'",
+    }[suspect.direction]
+    return (
+        f"SELECT src_node, {place} AS destination, proto, sum(n) AS requests, sum(n) - sum(ok) AS failed, "
+        "sum(packets_sent) AS sent, sum(packets_lost) AS lost FROM v_pair_round "
+        f"WHERE round_at = fromUnixTimestamp64Milli({start_us // 1000}, 'UTC') AND round_id = {round_id} AND {where} "
+        "GROUP BY src_node, destination, proto ORDER BY lost DESC, failed DESC, src_node, destination"
+    )

@@ -1,0 +1,239 @@
+"""The pair table of a round: one line per source and target, with counts, sums and histograms.
+
+ClickHouse makes it from stored rows (`streams/sql/pair_table.sql`), `from_batches` makes the same from batches, so that
+a round can be judged without a database; a test holds both equal.
+
+`n` counts stored requests, `ok` those with a valid reply. Packets count only where the request says something about the
+path (not where somebody else answered, nor where nothing was sent). Sums, least, greatest and histograms are of the
+`ok` requests, in microseconds: `total` from the planned time, `sent` from the moment of sending.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streams.judging import stats
+from topics.outcome import NOT_LOSS, Outcome
+from topics.probe_results import Batch, BatchHead, BatchTarget
+
+Ints = npt.NDArray[np.int64]
+Histogram = dict[int, int]
+# The stubs of pyarrow know fewer of its constructors than it has.
+_pa: Any = pa
+
+TEXTS = (
+    *("src_agent", "src_node", "src_zone", "src_rack"),
+    *("target", "dst", "dst_node", "dst_zone", "dst_rack", "proto", "layer"),
+)
+COUNTS = (
+    *("n", "ok", "packets_sent", "packets_lost"),
+    *("total_us_sum", "total_us_min", "total_us_max", "sent_us_sum", "sent_us_min", "sent_us_max"),
+)
+HISTOGRAMS = ("hist_total", "hist_sent")
+_FIELDS: list[pa.Field[Any]] = [
+    *(pa.field(name, pa.string()) for name in TEXTS),
+    pa.field("size", pa.uint16()),
+    *(pa.field(name, pa.uint64()) for name in COUNTS),
+    pa.field("outcomes", pa.map_(pa.string(), pa.uint64())),
+    *(pa.field(name, pa.map_(pa.uint8(), pa.uint64())) for name in HISTOGRAMS),
+]
+SCHEMA = pa.schema(_FIELDS)
+_U32_MAX = (1 << 32) - 1
+_OUTCOMES = max(Outcome) + 1
+_SILENT = tuple(int(o) for o in NOT_LOSS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairTable:
+    """A round's pairs as an Arrow table of SCHEMA, and how many rows were read before repeats were merged."""
+
+    table: pa.Table
+    raw_rows: int
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def stored(self) -> int:
+        """Requests stored, each once."""
+        return int(self.counts("n").sum())
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that were there more than once."""
+        return self.raw_rows - self.stored
+
+    def counts(self, name: str) -> Ints:
+        """A column of COUNTS."""
+        return np.asarray(self.table.column(name).to_numpy(), dtype=np.int64)
+
+    def texts(self, name: str) -> list[str]:
+        """A column of TEXTS."""
+        return [str(text) for text in self.table.column(name).to_pylist()]
+
+    def row(self, index: int) -> dict[str, Any]:
+        """One line; maps become dicts."""
+        line = {name: self.table.column(name)[index].as_py() for name in SCHEMA.names}
+        return line | {name: dict(line[name]) for name in ("outcomes", *HISTOGRAMS)}
+
+    @cached_property
+    def by_outcome(self) -> dict[str, int]:
+        """Requests by outcome; only those that occurred."""
+        names, counts, _ = self.outcome_entries
+        total: dict[str, int] = {}
+        for name in np.unique(names):
+            total[str(name)] = int(counts[names == name].sum())
+        return {o.name: total[o.name] for o in Outcome if total.get(o.name)}
+
+    @cached_property
+    def outcome_entries(self) -> tuple[npt.NDArray[np.str_], Ints, Ints]:
+        """(outcome, requests, line) of every entry of the lines' outcome maps."""
+        keys, values, lines = self._entries("outcomes")
+        return np.asarray(keys.to_numpy(zero_copy_only=False), dtype=np.str_), values, lines
+
+    def outcome_counts(self, outcomes: Iterable[Outcome]) -> Ints:
+        """For each line, requests that ended in one of `outcomes`."""
+        names, counts, lines = self.outcome_entries
+        chosen = np.isin(names, [o.name for o in outcomes])
+        return np.bincount(lines[chosen], weights=counts[chosen], minlength=len(self)).astype(np.int64)
+
+    def histogram(self, name: str) -> Histogram:
+        """All lines' histograms (of HISTOGRAMS) in one."""
+        keys, values, _ = self._entries(name)
+        sums = np.bincount(np.asarray(keys.to_numpy(), dtype=np.int64), weights=values, minlength=1)
+        return {int(i): int(sums[i]) for i in np.nonzero(sums)[0]}
+
+    def _entries(self, name: str) -> tuple[Any, Ints, Ints]:
+        chunks: Any = self.table.column(name).chunks
+        array = _pa.concat_arrays(chunks) if chunks else _pa.array([], type=SCHEMA.field(name).type)
+        offsets = np.asarray(array.offsets.to_numpy(), dtype=np.int64)
+        lengths = offsets[1:] - offsets[:-1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        lines = np.repeat(np.arange(len(array), dtype=np.int64), lengths)
+        values = np.asarray(array.items.slice(first, last - first).to_numpy(), dtype=np.int64)
+        return array.keys.slice(first, last - first), values, lines
+
+
+def empty() -> PairTable:
+    """The pair table of a round of which nothing is stored."""
+    return PairTable(table=SCHEMA.empty_table(), raw_rows=0)
+
+
+def from_arrow(*, table: pa.Table, raw_rows: int) -> PairTable:
+    """The pair table of a query's result: columns of SCHEMA in any order. Raises pa.ArrowInvalid."""
+    columns = [_cast(table.column(field.name), field.type) for field in SCHEMA]
+    return PairTable(table=_pa.table(columns, schema=SCHEMA), raw_rows=raw_rows)
+
+
+def _cast(column: pa.ChunkedArray[Any], wanted: Any) -> Any:
+    if pa.types.is_integer(column.type) and pa.types.is_string(wanted):
+        raise pa.ArrowInvalid(f"found {column.type}, expected text: enumerations come by name")
+    if pa.types.is_map(wanted) and not column.type.equals(wanted):
+        arrays = [_cast_map(chunk, wanted) for chunk in column.chunks]
+        return _pa.chunked_array(arrays, type=wanted)
+    return column.cast(wanted)
+
+
+def _cast_map(array: Any, wanted: Any) -> Any:
+    keys = array.keys.cast(wanted.key_type)
+    return _pa.MapArray.from_arrays(array.offsets, keys, array.items.cast(wanted.item_type))
+
+
+def from_batches(*, batches: Iterable[Batch], round_id: int) -> PairTable:
+    """The pair table of one round from its batches, in any order; a batch given again counts as rows read, no more."""
+    lines: dict[tuple[Any, ...], int] = {}
+    seen: set[tuple[str, int, int]] = set()
+    parts: list[pa.RecordBatch] = []
+    pairs: list[Ints] = []
+    raw_rows = 0
+    for batch in batches:
+        head = batch.head
+        if head.round_id != round_id:
+            continue
+        raw_rows += batch.rows.num_rows
+        identity = (head.agent, head.incarnation, head.batch_seq)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        line_of = [lines.setdefault(_line(head, target), len(lines)) for target in head.targets]
+        pairs.append(np.array(line_of, dtype=np.int64)[batch.rows.column("target").to_numpy()])
+        parts.append(batch.rows)
+    if not parts:
+        return PairTable(table=SCHEMA.empty_table(), raw_rows=raw_rows)
+    table = _aggregate(rows=pa.Table.from_batches(parts), pair=np.concatenate(pairs), lines=list(lines))
+    return PairTable(table=table, raw_rows=raw_rows)
+
+
+def _line(head: BatchHead, target: BatchTarget) -> tuple[Any, ...]:
+    source = (head.agent, head.node, head.zone, head.rack)
+    place = (target.name, target.dst, target.dst_node, target.dst_zone, target.dst_rack)
+    return (*source, *place, target.proto.name, target.layer.name, target.size)
+
+
+def _aggregate(*, rows: pa.Table, pair: Ints, lines: list[tuple[Any, ...]]) -> Any:
+    count = len(lines)
+    outcome = rows.column("outcome").to_numpy().astype(np.int64)
+    ok = outcome == int(Outcome.ok)
+    telling = ~np.isin(outcome, _SILENT)
+    sent_us = rows.column("dur_us").to_numpy().astype(np.int64)
+    total_us = np.minimum(sent_us + rows.column("lateness_us").to_numpy(), _U32_MAX)
+
+    def add(column: str) -> Any:
+        weights = rows.column(column).to_numpy()[telling]
+        return np.bincount(pair[telling], weights=weights, minlength=count).astype(np.int64)
+
+    counts: dict[str, Any] = {
+        "n": np.bincount(pair, minlength=count),
+        "ok": np.bincount(pair[ok], minlength=count),
+        "packets_sent": add("sent"),
+        "packets_lost": add("lost"),
+    }
+    counts |= _delays("total_us", pair[ok], total_us[ok], count) | _delays("sent_us", pair[ok], sent_us[ok], count)
+    names = [Outcome(i).name if i else "" for i in range(_OUTCOMES)]
+    maps = {
+        "outcomes": _maps(pair, outcome, count, _pa.array(names)),
+        "hist_total": _maps(pair[ok], _buckets(total_us[ok]), count, None),
+        "hist_sent": _maps(pair[ok], _buckets(sent_us[ok]), count, None),
+    }
+    used = np.nonzero(counts["n"])[0]
+    texts = dict(zip((*TEXTS, "size"), zip(*lines, strict=True), strict=True))
+    columns = [
+        _pa.array(texts[f.name], type=f.type)
+        if f.name in texts
+        else maps[f.name]
+        if f.name in maps
+        else _pa.array(counts[f.name], type=f.type)
+        for f in SCHEMA
+    ]
+    return _pa.table(columns, schema=SCHEMA).take(_pa.array(used))
+
+
+def _delays(name: str, pair: Ints, us: Ints, count: int) -> dict[str, Any]:
+    """Sum, least and greatest by pair; 0 where there is none, as in ClickHouse."""
+    greatest = np.zeros(count, dtype=np.int64)
+    np.maximum.at(greatest, pair, us)
+    least = np.full(count, _U32_MAX, dtype=np.int64)
+    np.minimum.at(least, pair, us)
+    least[np.bincount(pair, minlength=count) == 0] = 0
+    total = np.bincount(pair, weights=us, minlength=count).astype(np.int64)
+    return {f"{name}_sum": total, f"{name}_min": least, f"{name}_max": greatest}
+
+
+def _buckets(us: Ints) -> Ints:
+    buckets = np.floor(np.log2(np.maximum(us, 1)) * stats.PER_OCTAVE)
+    return np.asarray(np.minimum(buckets, stats.BUCKETS - 1), dtype=np.int64)
+
+
+def _maps(pair: Ints, key: Ints, count: int, names: Any) -> Any:
+    """Per pair the map key → occurrences, keys in order; `names` turns a key into text."""
+    codes, occurrences = np.unique(pair * stats.BUCKETS + key, return_counts=True)
+    keys = codes % stats.BUCKETS
+    offsets = np.searchsorted(codes // stats.BUCKETS, np.arange(count + 1))
+    arrow_keys = names.take(_pa.array(keys)) if names is not None else _pa.array(keys.astype(np.uint8))
+    values = _pa.array(occurrences.astype(np.uint64))
+    return _pa.MapArray.from_arrays(_pa.array(offsets.astype(np.int32)), arrow_keys, values)
