@@ -108,7 +108,15 @@ async def run(config: Config, engine: Engine) -> None:
         workers=config.workers,
         waiting=config.waiting,
     )
-    runner = web.AppRunner(routes.application(), handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_S)
+    runner = web.AppRunner(
+        routes.application(),
+        # A client that goes away cancels its handler, which ends the query.
+        handler_cancellation=True,
+        # Bodies are unpacked by us, with a bound on the result.
+        auto_decompress=False,
+        access_log=None,
+        shutdown_timeout=GRACE_S,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.host, config.port)

@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -58,33 +58,54 @@ def _number(value: str) -> int:
     return int(value) if value.isdigit() else 0
 
 
+def _lz4(body: bytes, size: int) -> bytes:
+    import lz4.frame  # type: ignore[import-untyped]
+
+    out: bytes = lz4.frame.LZ4FrameDecompressor().decompress(body, size)
+    return out
+
+
+def _gzip(body: bytes, size: int) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+        return stream.read(size)
+
+
+def _deflate(body: bytes, size: int) -> bytes:
+    # Both readings of "deflate" are in use: with zlib's head and without.
+    window = zlib.MAX_WBITS if body[:1] == b"\x78" else -zlib.MAX_WBITS
+    return zlib.decompressobj(window).decompress(body, size)
+
+
+def _zstd(body: bytes, size: int) -> bytes:
+    from backports import zstd
+
+    try:
+        with zstd.ZstdFile(io.BytesIO(body)) as stream:
+            return stream.read(size)
+    except zstd.ZstdError as error:
+        raise OSError(str(error)) from error
+
+
+DECODERS: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "lz4": _lz4,
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "zstd": _zstd,
+}
+
+
 def decompressed(body: bytes, *, encoding: str, limit_bytes: int) -> bytes:
     """The body without its Content-Encoding. Raises Refused on an unknown one (415) and past the limit (413)."""
     encoding = encoding.strip().lower()
-    out: bytes
     if encoding in ("", "identity"):
         return body
+    if encoding not in DECODERS:
+        raise Refused(
+            f"Content-Encoding {encoding} is not supported", code=374, name="UNKNOWN_COMPRESSION_METHOD", status=415
+        )
     try:
-        if encoding == "lz4":
-            import lz4.frame  # type: ignore[import-untyped]
-
-            out = lz4.frame.LZ4FrameDecompressor().decompress(body, limit_bytes + 1)
-        elif encoding in ("gzip", "x-gzip"):
-            with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
-                out = stream.read(limit_bytes + 1)
-        elif encoding == "deflate":
-            out = zlib.decompressobj(zlib.MAX_WBITS if body[:1] == b"\x78" else -zlib.MAX_WBITS).decompress(
-                body, limit_bytes + 1
-            )
-        elif encoding == "zstd":
-            from backports import zstd
-
-            with zstd.ZstdFile(io.BytesIO(body)) as frames:
-                out = frames.read(limit_bytes + 1)
-        else:
-            raise Refused(
-                f"Content-Encoding {encoding} is not supported", code=374, name="UNKNOWN_COMPRESSION_METHOD", status=415
-            )
+        out = DECODERS[encoding](body, limit_bytes + 1)
     except (OSError, EOFError, RuntimeError, zlib.error) as error:
         raise Refused(f"the body is not {encoding}: {error}", code=271, name="CANNOT_DECOMPRESS", status=400) from error
     if len(out) > limit_bytes:

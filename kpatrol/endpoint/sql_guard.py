@@ -240,6 +240,8 @@ def _cut_tail(sql: str, stream: list[Token], verb: str, known: Known, reader: bo
         if reader:
             rest, end, more = _lift_settings(sql, rest, end)
             lifted = {**more, **lifted}
+    if reader:
+        _check_no_settings(rest)
     return Statement(
         sql=_utf8(sql[stream[0].start : end]),
         verb=verb,
@@ -247,6 +249,13 @@ def _cut_tail(sql: str, stream: list[Token], verb: str, known: Known, reader: bo
         lifted=lifted,
         is_ddl=verb in ("CREATE", "DROP", "RENAME", "UNDROP"),
     )
+
+
+def _check_no_settings(stream: Sequence[Token]) -> None:
+    """The engine applies SETTINGS of a subquery even where the session may not change any."""
+    for token, name, equals in zip(stream, stream[1:], stream[2:], strict=False):
+        if token.upper == "SETTINGS" and name.is_name and equals.is_mark("="):
+            raise Refused("this account may give SETTINGS at the end of a statement only", code=164, name="READONLY")
 
 
 def _lift_settings(sql: str, stream: list[Token], end: int) -> tuple[list[Token], int, dict[str, str]]:
