@@ -1,9 +1,9 @@
 """When each request of a share is due, and what becomes of it when we are late. Pure: time comes in as a number.
 
 Open model: request i of stream s is due at `(i + phase_s) / rate` from the round's start, whatever the replies do.
-Phases are spread evenly over the streams, so several targets interleave and no burst arises; `offset` shifts an agent's whole
-comb within one gap, so that agents do not all send in the same microsecond. What could not be sent in time is sent late
-and its lateness recorded; past the limit it is counted unsent, never silently skipped and never sent in a second burst.
+Phases are spread evenly over the streams, so several targets interleave and no burst arises; `offset` shifts an agent's
+whole comb within one gap, so that agents do not all send in the same microsecond. What could not be sent in time is
+sent late and its lateness recorded; past the limit it is counted unsent, never skipped in silence.
 """
 
 import hashlib

@@ -1,0 +1,103 @@
+"""The responder: answers the other agents' probes over HTTP, HTTPS, TCP and UDP, and says who it is.
+
+Belongs here: listeners and what they answer. Does not belong here: rounds, Kafka; what was received goes to Receipts.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+from producers.receipts import Receipts
+from producers.responder.http import HttpConnection, HttpService
+from producers.responder.tcp import EchoConnection
+from producers.responder.udp import Reflector
+from topics.outcome import Proto
+
+# Connections may come from hundreds of agents in the same instant; one dropped here would look like the network's loss.
+BACKLOG = 4096
+
+
+class Responder:
+    """The listeners of one agent."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._services: list[HttpService] = []
+        self._reflectors: list[Reflector] = []
+        self._echoes: set[EchoConnection] = set()
+
+    async def open_http(
+        self, *, service: HttpService, addresses: Sequence[str], port: int, tls: ssl.SSLContext | None
+    ) -> None:
+        """Listen for HTTP, or HTTPS where `tls` is given. Raises OSError."""
+        self._services.append(service)
+        await self._listen(lambda: HttpConnection(service), addresses, port, tls)
+
+    async def open_tcp(self, *, addresses: Sequence[str], port: int) -> None:
+        """Listen for TCP. Raises OSError."""
+        await self._listen(lambda: EchoConnection(self._echoes), addresses, port, None)
+
+    def open_udp(self, *, agent: str, addresses: Sequence[str], port: int, receipts: Receipts) -> None:
+        """Reflect UDP probes. Raises OSError."""
+        for address in addresses or ("0.0.0.0",):
+            self._reflectors.append(Reflector(agent=agent, address=address, port=port, receipts=receipts))
+
+    async def close(self) -> None:
+        """Stop listening and close every connection."""
+        for server in self._servers:
+            server.close()
+        for service in self._services:
+            service.close()
+        for echo in list(self._echoes):
+            echo.abort()
+        for reflector in self._reflectors:
+            reflector.close()
+        # The connections hear of it in the loop's next turns.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def _listen(
+        self,
+        factory: "type[asyncio.Protocol] | object",
+        addresses: Sequence[str],
+        port: int,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(factory, list(addresses) or None, port, backlog=BACKLOG, ssl=tls)  # type: ignore[arg-type]
+        self._servers.append(server)
+
+
+async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener's
+    *,
+    agent: str,
+    incarnation: int,
+    address: str | Sequence[str],
+    http_port: int,
+    https_port: int,
+    tcp_port: int,
+    udp_port: int,
+    tls: ssl.SSLContext | None,
+    receipts: Receipts,
+) -> Responder:
+    """Listen on the data address (or several; '' = all interfaces). A port of 0 is not served, nor is HTTPS without `tls`.
+
+    Raises OSError when a port cannot be had; what was opened is closed then. `await close()` on the result ends it.
+    """
+    addresses = tuple(a for a in ((address,) if isinstance(address, str) else address) if a)
+    responder = Responder()
+    try:
+        if http_port:
+            service = HttpService(agent=agent, incarnation=incarnation, proto=Proto.http, receipts=receipts)
+            await responder.open_http(service=service, addresses=addresses, port=http_port, tls=None)
+        if https_port and tls is not None:
+            service = HttpService(agent=agent, incarnation=incarnation, proto=Proto.https, receipts=receipts)
+            await responder.open_http(service=service, addresses=addresses, port=https_port, tls=tls)
+        if tcp_port:
+            await responder.open_tcp(addresses=addresses, port=tcp_port)
+        if udp_port:
+            responder.open_udp(agent=agent, addresses=addresses, port=udp_port, receipts=receipts)
+    except OSError:
+        await responder.close()
+        raise
+    return responder
