@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from producers.config import Config
 from producers.interfaces import interfaces
-from producers.publish import Publisher
+from producers.publish import Sender
 from producers.schedule import Clock
 from producers.spool import Spool
 from topics import agent_reports
@@ -94,7 +94,7 @@ class Heartbeat:
         config: Config,
         incarnation: int,
         version: str,
-        publisher: Publisher,
+        publisher: Sender,
         spool: Spool,
         running: Callable[[], int],
         clock: Clock,

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from producers.publish import Publisher, Unpublishable
+from producers.publish import Sender, Unpublishable
 from producers.spool import Entry, Envelope, Spool, TornRecord
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class Outbox:
 
     on_settled: Settled
 
-    def __init__(self, *, spool: Spool, publisher: Publisher) -> None:
+    def __init__(self, *, spool: Spool, publisher: Sender) -> None:
         self._spool = spool
         self._publisher = publisher
         self._waiting: deque[Entry] = deque(spool.entries())

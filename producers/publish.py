@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -40,6 +40,14 @@ _HOPELESS = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 class Unpublishable(ValueError):
     """A record that no retry will bring into Kafka."""
+
+
+class Sender(Protocol):
+    """Whatever brings records into Kafka, as Publisher does."""
+
+    async def send(self, *, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Return when the record is in Kafka. Raises Unpublishable when it never will be."""
+        ...
 
 
 class Contact:

@@ -16,7 +16,7 @@ import msgspec
 from producers.journal import Account, Began, Ended, Finished, Journal, account
 from producers.membership import KnownMembers
 from producers.metrics import Metric, Metrics
-from producers.publish import Publisher
+from producers.publish import Sender
 from producers.schedule import Clock, Turns, refusal, shift_us, slack_us, start_monotonic_us
 from producers.share import Share
 from producers.spool import Entry
@@ -40,7 +40,7 @@ class Parts:
 
     bench: Bench
     journal: Journal
-    publisher: Publisher
+    publisher: Sender
     members: KnownMembers
     metrics: Metrics
     clock: Clock
