@@ -12,7 +12,7 @@ import logging
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,7 +215,7 @@ async def _responding(config: Config, incarnation: int, receipts: Receipts) -> A
     responder = await serve(
         agent=config.identity.agent,
         incarnation=incarnation,
-        address=serving.ipv4 or serving.ipv6,
+        address=tuple(address for address in (serving.ipv4, serving.ipv6) if address),
         http_port=serving.http_port,
         https_port=serving.https_port,
         tcp_port=serving.tcp_port,
@@ -226,9 +226,7 @@ async def _responding(config: Config, incarnation: int, receipts: Receipts) -> A
     try:
         yield
     finally:
-        closing = responder.close()
-        if isinstance(closing, Coroutine):
-            await closing
+        await responder.close()
 
 
 @contextlib.asynccontextmanager
