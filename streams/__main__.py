@@ -23,6 +23,10 @@ def main(arguments: list[str]) -> NoReturn:
     logging.basicConfig(
         level=config.log_level, format=f"%(asctime)s %(levelname)s {arguments[0]} %(name)s: %(message)s"
     )
+    if config.log_level != "DEBUG":
+        # They tell each of their own parts' starts and stops.
+        for name in ("faust", "mode"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     app.main(service=arguments[0], config=config)
 
 
