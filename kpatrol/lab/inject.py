@@ -66,6 +66,8 @@ class Injection:
     async def follow_timeline(self, *, load_began_s: float) -> None:
         """Begin and end all faults in time; `load_began_s` is on the clock of `time.monotonic`, and may be ahead."""
         for change in timeline(self.faults):
+            if change.verb == "begin" and change.number in self._begun:
+                continue
             await asyncio.sleep(max(0.0, load_began_s + change.at_s - time.monotonic()))
             act = self.begin if change.verb == "begin" else self.end
             await asyncio.to_thread(act, change.number)

@@ -16,6 +16,7 @@ from controller.tasks import Limits
 from kpatrol.lab import netmode
 from kpatrol.lab.errors import LabError
 from kpatrol.lab.faults import parse_fault
+from kpatrol.lab.kafka_jars import cache_folder, get_jars
 from kpatrol.lab.leftovers import clean_leftovers, tear_down
 from kpatrol.lab.options import LabOptions
 from kpatrol.lab.progress import Shown, State, shown
@@ -41,9 +42,7 @@ def run(options: LabOptions, *, as_json: bool) -> int:
         parse_fault(text, nodes=agent_names(options.agents))
     mode = choose_mode(options.mode)
     if mode.mode == "userns" and USERNS_VARIABLE not in os.environ:
-        from kpatrol.lab.kafka import ensure_jars
-
-        ensure_jars(say=_to_stderr)  # inside there is no way out to fetch them
+        get_jars(cache_folder(os.environ), say=_to_stderr)  # inside there is no way out to fetch them
         netmode.enter_userns([sys.executable, "-m", "kpatrol", *sys.argv[1:]], os.environ)
     show = shown()
     try:

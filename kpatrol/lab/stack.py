@@ -16,11 +16,14 @@ from pathlib import Path
 import msgspec
 
 from kpatrol.lab import environments, targets
+from kpatrol.lab.acls import Role
 from kpatrol.lab.addresses import Addresses, write_addresses
 from kpatrol.lab.environments import AGENT_PORTS, ClickHouseDoor, KafkaDoor
 from kpatrol.lab.faults import parse_fault
 from kpatrol.lab.inject import Injection
-from kpatrol.lab.kafka import Kafka, start_kafka
+from kpatrol.lab.java import find_java
+from kpatrol.lab.kafka import Kafka, KafkaFiles
+from kpatrol.lab.kafka_jars import cache_folder, get_jars
 from kpatrol.lab.names import hosts_file, resolver_file, with_names
 from kpatrol.lab.netns import Network, build_network, check_control_path
 from kpatrol.lab.netplan import Mode, Node, NodeSpec
@@ -35,7 +38,8 @@ from kpatrol.reading.store import Store
 from topics.apply import apply
 from topics.connection import KafkaConnection
 
-STREAMS = ("sink", "judge", "alarms")
+STREAMS: tuple[Role, ...] = ("sink", "judge", "alarms")
+LOOPBACK = "127.0.0.1"
 DATABASE = "kpatrol"
 READY_S = 60.0
 
@@ -80,14 +84,7 @@ class Stack:
             self.network, [parse_fault(text, nodes=[s.name for s in specs]) for text in self._options.faults]
         )
         self._start_endpoint()
-        self.kafka = await start_kafka(
-            lab=self._lab,
-            folder=self._make("kafka"),
-            gateway=self.network.gateway,
-            security=self._options.kafka_security,
-            brokers=self._options.brokers,
-            say=self._say,
-        )
+        self.kafka = await self._start_kafka(self.network.gateway)
         await self._topics_and_tables()
         agents = [self.network.nodes[s.name] for s in specs]
         others = [self.network.nodes[s.name] for s in wanted]
@@ -126,6 +123,17 @@ class Stack:
         arguments = ("--path", str(folder), "--listen", f"127.0.0.1:{port}")
         passwords = [word for name in files for word in (f"--{name}-password-file", str(files[name]))]
         self.supervisor.start(Service(name="clickhouse", module="kpatrol.endpoint", arguments=(*arguments, *passwords)))
+
+    async def _start_kafka(self, gateway: str) -> Kafka:
+        jars = await asyncio.to_thread(get_jars, cache_folder(os.environ), say=self._say)
+        files = KafkaFiles(java=find_java(), jars=jars, folder=self._folder / "kafka")
+        return await Kafka.start(
+            lab=self._lab,
+            files=files,
+            addresses=tuple(dict.fromkeys((LOOPBACK, gateway))),
+            nodes=self._options.brokers,
+            security="SASL_SSL" if self._options.kafka_security == "sasl_ssl" else "PLAINTEXT",
+        )
 
     async def _topics_and_tables(self) -> None:
         door = self.clickhouse()
@@ -175,6 +183,7 @@ class Stack:
     def _start_agent(self, node: Node) -> None:
         assert self.network is not None
         prefix = self.network.enter(node.name)
+        kafka, spool = self._role("agent", self.network.gateway), self._make(f"spool/{node.name}")
         if self._mode != "loopback":
             prefix += with_names(hosts=self._hosts, resolver=self._resolver)
         self.supervisor.start(
@@ -182,13 +191,11 @@ class Stack:
                 name=f"agent-{node.name}",
                 module="producers",
                 prefix=tuple(prefix),
-                environment=environments.agent(
-                    node=node, mode=self._mode, kafka=self._role("agent"), spool=self._make(f"spool/{node.name}")
-                ),
+                environment=environments.agent(node=node, mode=self._mode, kafka=kafka, spool=spool),
             )
         )
 
-    def _start_stream(self, name: str, health: str) -> None:
+    def _start_stream(self, name: Role, health: str) -> None:
         environment = environments.streams(kafka=self._role(name), clickhouse=self.clickhouse(), health=health)
         self.supervisor.start(Service(name=name, module="streams", arguments=(name,), environment=environment))
 
@@ -235,11 +242,12 @@ class Stack:
 
     def kafka_door(self) -> KafkaConnection:
         """Kafka as an administrator of the lab sees it."""
-        return KafkaConnection.from_env(dict(self._role("admin").variables))
-
-    def _role(self, role: str) -> KafkaDoor:
         assert self.kafka is not None
-        return KafkaDoor(variables=self.kafka.variables(role))
+        return self.kafka.connection("admin", address=LOOPBACK)
+
+    def _role(self, role: Role, address: str = LOOPBACK) -> KafkaDoor:
+        assert self.kafka is not None
+        return KafkaDoor(variables=self.kafka.environment(role, address=address))
 
     def clickhouse(self) -> ClickHouseDoor:
         """Where the endpoint listens."""

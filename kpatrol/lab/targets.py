@@ -15,7 +15,7 @@ from kpatrol.lab.dns_target import configuration
 from kpatrol.lab.netplan import Mode, Node, NodeSpec, service_address, service_address6
 from kpatrol.lab.services import Service as ServiceAddress
 from kpatrol.lab.supervisor import Service
-from kpatrol.lab.tls import Authority
+from kpatrol.lab.tls import Authority, Certificate
 
 AGENTS_NUMBER, DNS_NUMBER, WEB_NUMBER = 1, 53, 80
 NODE_PORT = 30080
@@ -35,18 +35,18 @@ class Certificates:
 
 def make_certificates(folder: Path) -> Certificates:
     """A fresh authority, a certificate for the web and DNS targets, and one for a name nobody asks for."""
-    authority = Authority.create("kpatrol lab")
+    authority = Authority(name="kpatrol lab")
     made = Certificates(ca=folder / "ca.crt", web=folder / "web.pem", wrong_name=folder / "wrong-name.pem")
-    made.ca.write_bytes(authority.certificate_pem)
-    addresses = [str(service_address(WEB_NUMBER)), str(service_address(DNS_NUMBER))]
-    _write_private(made.web, authority.issue_pem([WEB_NAME, "web", "dns.lab", *addresses]))
-    _write_private(made.wrong_name, authority.issue_pem(["another.lab"]))
+    made.ca.write_text(authority.certificate_pem)
+    addresses = ["dns.lab", str(service_address(WEB_NUMBER)), str(service_address(DNS_NUMBER))]
+    _write_pem(made.web, authority.server_certificate(name=WEB_NAME, addresses=addresses))
+    _write_pem(made.wrong_name, authority.server_certificate(name="another.lab"))
     return made
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def _write_pem(path: Path, certificate: Certificate) -> None:
     path.touch(mode=0o600)
-    path.write_bytes(data)
+    path.write_text(certificate.key_pem + certificate.certificate_pem)
 
 
 def target_specs(kinds: set[str]) -> list[NodeSpec]:

@@ -1,0 +1,74 @@
+"""Runs of the whole lab as a user starts it, and what every one of them must hold."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TASKS = Path(__file__).parent / "tasks"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+@dataclass(frozen=True)
+class LabRun:
+    """What a finished `kpatrol lab --json` said."""
+
+    code: int
+    report: dict[str, Any]
+    errors: str
+
+    def rounds(self, task: str = "") -> list[dict[str, Any]]:
+        """The rounds of a task; without a name, of all tasks."""
+        tasks = self.report["tasks"]
+        return [r for t in tasks if task in ("", t["task"]) for r in t["rounds"]]
+
+
+def run_lab(*arguments: str, logs: Path, timeout_s: float = 240) -> LabRun:
+    """Start the lab, wait for its end, read its report."""
+    command = [sys.executable, "-m", "kpatrol", "lab", "--json", "--logs", str(logs), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode in (0, 1, 2), done.stderr
+    assert done.stdout, f"no report\n{done.stderr}\n{last_words(logs)}"
+    return LabRun(code=done.returncode, report=json.loads(done.stdout), errors=done.stderr)
+
+
+def last_words(logs: Path) -> str:
+    """The end of every log, for a failed test's output."""
+    return "\n".join(f"--- {p.name}\n{p.read_text(errors='replace')[-1500:]}" for p in sorted(logs.glob("*.log")))
+
+
+def assert_adds_up(rounds: list[dict[str, Any]]) -> None:
+    """The equation of every round, and nothing twice."""
+    assert rounds
+    for r in rounds:
+        said = {k: r[k] for k in ("round", "planned", "stored", "unsent", "declared_missing", "unexplained", "duplicates")}
+        assert r["planned"] == r["stored"] + r["unsent"] + r["declared_missing"], said
+        assert r["unexplained"] == 0, said
+        assert r["duplicates"] == 0, said
+        assert r["final"], said
+
+
+def leftovers() -> list[str]:
+    """Namespaces, bridges, folders and processes that labs of this user have left."""
+    namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split("\n")
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.split("\n")
+    folders = [str(p) for base in ("/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+               for p in Path(base).glob(f"kpatrol-{os.getuid()}*/lab-*")]  # fmt: skip
+    folders += [str(p) for p in Path("/var/tmp").glob(f"kpatrol-{os.getuid()}-lab-*")]
+    found = [n for n in namespaces if n.startswith("kp-")]
+    found += [line for line in links if line.split(": ")[1:2] and line.split(": ")[1].startswith("kp")]
+    return [*found, *folders, *_marked()]
+
+
+def _marked() -> list[str]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"KPATROL_LAB_ID=" in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,116 @@
+"""The whole pipe on one machine, as a user runs it: real Kafka, engine, namespaces, packets, faults."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.labs import EXAMPLES, TASKS, assert_adds_up, leftovers, run_lab
+
+
+def test_two_percent_at_one_node_is_found_there_and_nothing_is_left(tmp_path: Path) -> None:
+    run = run_lab(
+        "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "5", "--minute-s", "8",
+        "--fault", "ingress node-3 loss=2%", logs=tmp_path,
+    )  # fmt: skip
+    rounds = run.rounds("netreach/reach-task")
+    assert len(rounds) == 3
+    assert_adds_up(rounds)
+    # 5 agents × 4 peers × 20/s × 5 s, from the task and the membership alone.
+    assert [r["planned"] for r in rounds] == [2000, 2000, 2000]
+    assert sum(r["loss"]["lost"] for r in rounds) > 0
+    found = {(f["element"], f["direction"]) for r in rounds for f in r["findings"]}
+    assert ("node-3", "ingress") in found, run.report
+    assert {element for element, _ in found} == {"node-3"}
+    assert all(r["verdict_delay_s"] < 5 for r in rounds), [r["verdict_delay_s"] for r in rounds]
+    assert run.code in (0, 1)
+    assert "dropped" in run.errors
+    assert leftovers() == []
+
+
+def test_every_way_to_fail_has_its_own_outcome(tmp_path: Path) -> None:
+    run = run_lab(
+        "-f", str(TASKS), "--agents", "3", "--minute-s", "10", logs=tmp_path,
+    )  # fmt: skip
+    assert_adds_up(run.rounds())
+    outcomes = {t["task"]: t["rounds"][0]["requests"]["by_outcome"] for t in run.report["tasks"]}
+    verdicts = {t["task"]: t["rounds"][0]["verdict"] for t in run.report["tasks"]}
+    per_task = 3 * 10  # agents × 5/s × 2 s
+    assert outcomes["apphttphealthy/good"] == {"ok": per_task}
+    assert outcomes["apphttphealthy/good-tls"] == {"ok": per_task}
+    assert outcomes["apphttphealthy/posted"] == {"ok": per_task}
+    assert outcomes["apphttphealthy/wrong-certificate"] == {"tls_error": per_task}
+    assert outcomes["apphttphealthy/server-error"] == {"http_error": per_task}
+    assert outcomes["apphttphealthy/refused"] == {"refused": per_task}
+    assert outcomes["apphttphealthy/no-such-name"] == {"dns_error": per_task}
+    assert outcomes["apphttphealthy/too-slow"] == {"timeout": per_task}
+    assert outcomes["netdns/good"] == {"ok": per_task}
+    assert outcomes["netdns/no-such-name"] == {"ok": per_task}  # an answer is an answer: NXDOMAIN stands in `status`
+    assert outcomes["netdns/over-tls"] == {"ok": per_task}
+    good = {"apphttphealthy/good", "apphttphealthy/good-tls", "apphttphealthy/posted", "netdns/good", "netdns/over-tls"}
+    assert {t for t in good if verdicts[t] != "succeed"} == set()
+    bad = {f"apphttphealthy/{n}" for n in ("wrong-certificate", "server-error", "refused", "no-such-name", "too-slow")}
+    assert {t for t in bad if verdicts[t] != "fail"} == set()
+    # Pod addresses, cluster IP and node port of kdoctor's own example.
+    (reach,) = run.rounds("netreach/reach-all")
+    assert reach["planned"] == 3 * (2 + 2) * 30
+    assert reach["verdict"] == "succeed", reach["why"]
+    assert run.code == 1
+
+
+def test_kafka_with_tls_users_and_permissions(tmp_path: Path) -> None:
+    run = run_lab(
+        "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "3", "--rounds", "1", "--kafka", "sasl_ssl", logs=tmp_path
+    )
+    assert_adds_up(run.rounds())
+    assert run.code == 0, run.report
+
+
+def test_a_killed_lab_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2", "--keep"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
+        assert lab.stderr is not None
+        for line in lab.stderr:
+            if line.startswith("ready after"):
+                break
+        time.sleep(1)
+        lab.send_signal(signal.SIGKILL)
+        lab.wait()
+        lab.stderr.close()
+    run = run_lab("-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2", "--rounds", "1", logs=tmp_path)
+    assert "left behind by an earlier lab" in run.errors
+    assert_adds_up(run.rounds())
+    assert leftovers() == []
+
+
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
+        assert lab.stderr is not None
+        for line in lab.stderr:
+            if line.startswith("ready after"):
+                break
+        lab.send_signal(signal.SIGINT)
+        lab.stderr.read()
+        assert lab.wait(timeout=60) == 2
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--fault", "ingress node-9 loss=2%"], "node-9"),
+        (["--fault", "ingress node-1 loss=200%"], "loss"),
+        (["-f", "no-such-file.yaml"], "no-such-file.yaml"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(arguments: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert leftovers() == []
