@@ -6,6 +6,7 @@ address, no hidden retry: what is tried again is a row's `attempt`.
 
 import errno
 import ipaddress
+import logging
 import socket
 import ssl
 from collections import OrderedDict
@@ -16,6 +17,8 @@ from typing import Protocol
 from producers.rows import Row
 from topics.outcome import Outcome
 from topics.task_rounds import RoundScheduled, Target
+
+log = logging.getLogger(__name__)
 
 
 class Attempt(Protocol):
@@ -121,6 +124,8 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
             return outcome, text
     if isinstance(error, OSError):
         return _by_errno(error)
+    # A bug of ours is an outcome, counted, and its traceback is told.
+    log.error("probe failed", exc_info=error)
     return Outcome.bad_reply, "internal_error"
 
 

@@ -220,20 +220,30 @@ class DatagramSocket:
 
     def _ready(self) -> None:
         messages = self.channel.messages
-        while True:
+        nothing = True
+        while self._sock.fileno() >= 0:
             try:
                 data = self._sock.recv(_DATAGRAM_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 self._failed(error)
-                return
+                nothing = True
+                break
+            nothing = False
             answer = messages.answer(data)
             query = self.queries.get(answer.number) if answer is not None else None
             if query is not None and answer is not None:
                 self.finish(query, answer.outcome, answer.error, answer.status, answer.peer, len(data))
-            if self._sock.fileno() < 0:
-                return
+        if nothing:
+            # Woken by an error, whoever has read it. uvloop gives up a descriptor after that; watch it anew.
+            self.channel.loop.call_soon(self._watch)
+
+    def _watch(self) -> None:
+        descriptor = self._sock.fileno()
+        if descriptor >= 0:
+            self.channel.loop.remove_reader(descriptor)
+            self.channel.loop.add_reader(descriptor, self._ready)
 
     def finish(self, query: Query, outcome: Outcome, error: str, status: int, peer: str, size: int) -> None:
         """Report one request and forget it."""

@@ -9,6 +9,7 @@ before and then lay idle for a second or more, not one byte of a reply came, and
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -157,13 +158,36 @@ class StreamConnection(asyncio.Protocol):
             self.opened = False
             self.written_us = sent_us
             self._write()
-        else:
-            self.written_us = sent_us
-            self.task = self.channel.loop.create_task(self._open())
+            return
+        self.written_us = sent_us
+        code = 0
+        if self.channel.literal:
+            target = self.channel.setup.target
+            try:
+                # Now, not in the task's first turn: the SYN leaves at the time the row says.
+                code = self._dial((target.address, target.port))
+            except OSError as error:
+                self._failed(error)
+                return
+        self.task = self.channel.loop.create_task(self._open(code))
 
-    async def _open(self) -> None:
+    def _dial(self, address: tuple[object, ...]) -> int:
+        """Send the SYN; the system's code of it. Raises OSError when there is no socket or address to send from."""
+        channel = self.channel
+        self.written_us = channel.setup.clock()
+        sock = socket.socket(channel.family, socket.SOCK_STREAM)
+        self.sock = sock
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bind_source(sock, channel.setup.source_address)
+        code = sock.connect_ex(address)
+        # Asked for now: a refused socket forgets its port.
+        self.port = sock.getsockname()[1]
+        return code
+
+    async def _open(self, code: int) -> None:
         try:
-            await self._connect()
+            await self._connect(code)
         except asyncio.CancelledError:
             if self.transport is None and self.sock is not None:
                 self.sock.close()
@@ -174,24 +198,18 @@ class StreamConnection(asyncio.Protocol):
         finally:
             self.task = None
 
-    async def _connect(self) -> None:
+    async def _connect(self, code: int) -> None:
         channel, clock = self.channel, self.channel.setup.clock
         loop, target, wire = channel.loop, channel.setup.target, channel.wire
-        address: tuple[object, ...] = (target.address, target.port)
         if not channel.literal:
             found = await loop.getaddrinfo(target.address, target.port, family=channel.family, type=socket.SOCK_STREAM)
-            address = found[0][4]
             self.dns_us = max(1, clock() - self.sent_us)
-        started_us = clock()
-        sock = socket.socket(channel.family, socket.SOCK_STREAM)
-        self.sock = sock
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        bind_source(sock, channel.setup.source_address)
-        await loop.sock_connect(sock, cast("tuple[str, int]", address))
+            code = self._dial(found[0][4])
+        sock, started_us = self.sock, self.written_us
+        assert sock is not None
+        await self._handshake(sock, code)
         self.written_us = clock()
         self.connect_us = max(1, self.written_us - started_us)
-        self.port = sock.getsockname()[1]
         self.opening_retrans = tcp_info.read(sock)[tcp_info.RETRANS]
         if wire.codec is None:
             self._finish(Reply(Outcome.ok, "", 0, "", 0, False), self.written_us)
@@ -203,6 +221,20 @@ class StreamConnection(asyncio.Protocol):
         else:
             name = wire.server_name or target.address
             await loop.create_connection(lambda: self, sock=sock, ssl=wire.tls, server_hostname=name)
+
+    async def _handshake(self, sock: socket.socket, code: int) -> None:
+        """Wait for the connection. Raises OSError."""
+        if code == errno.EINPROGRESS:
+            loop, descriptor = self.channel.loop, sock.fileno()
+            ready = loop.create_future()
+            loop.add_writer(descriptor, _wake, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_writer(descriptor)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, "connect")
 
     def _write(self) -> None:
         assert self.codec is not None
@@ -407,10 +439,16 @@ class StreamConnection(asyncio.Protocol):
         channel.open.discard(self)
         if self in channel.idle:
             channel.idle.remove(self)
-        if self.task is not None and self.task is not asyncio.current_task():
+        opening = self.task is not None and self.task is not asyncio.current_task()
+        if opening and self.task is not None:
             self.task.cancel()
         if self.transport is not None:
             # Nothing of ours is left to send, and a TLS transport that closes politely waits for the other side.
             self.transport.abort()
-        elif self.sock is not None and self.task is None:
+        elif self.sock is not None and not opening:
             self.sock.close()
+
+
+def _wake(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -5,7 +5,7 @@ Belongs here: listeners and what they answer. Does not belong here: rounds, Kafk
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from producers.receipts import Receipts
 from producers.responder.http import HttpConnection, HttpService
@@ -58,13 +58,13 @@ class Responder:
 
     async def _listen(
         self,
-        factory: "type[asyncio.Protocol] | object",
+        factory: Callable[[], asyncio.Protocol],
         addresses: Sequence[str],
         port: int,
         tls: ssl.SSLContext | None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(factory, list(addresses) or None, port, backlog=BACKLOG, ssl=tls)  # type: ignore[arg-type]
+        server = await loop.create_server(factory, list(addresses) or None, port, backlog=BACKLOG, ssl=tls)
         self._servers.append(server)
 
 
@@ -80,9 +80,10 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
     tls: ssl.SSLContext | None,
     receipts: Receipts,
 ) -> Responder:
-    """Listen on the data address (or several; '' = all interfaces). A port of 0 is not served, nor is HTTPS without `tls`.
+    """Listen on the data address (or several; '' = all interfaces).
 
-    Raises OSError when a port cannot be had; what was opened is closed then. `await close()` on the result ends it.
+    A port of 0 is not served, nor is HTTPS without `tls`. Raises OSError when a port cannot be had; what was opened is
+    closed then. `await close()` on the result ends it.
     """
     addresses = tuple(a for a in ((address,) if isinstance(address, str) else address) if a)
     responder = Responder()

@@ -2,7 +2,7 @@
 
 Echo API on `/` and `/kdoctoragent`: GET tells the request back as JSON; HEAD, PUT, PATCH, OPTIONS are counted; POST
 takes a JSON body; DELETE sets the counter back. `?delay=` waits that many whole seconds (60 at most), `?task=` names
-the counter. A GET of another agent (it says `kpatrol-from`) without a query gets three bytes instead; so does `/kpatrol`.
+the counter. A GET of another agent (it says `kpatrol-from`) without a query gets three bytes; so does `/kpatrol`.
 """
 
 import json

@@ -76,7 +76,10 @@ class HttpConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._prefix = b""
+        # Whether the parser stands between two messages.
         self._quiet = True
+        self._probe = False
+        self._messages = 0
         self._waiting: deque[tuple[Answer, bool, bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._source: Source | None = None
@@ -119,7 +122,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of one or more requests."""
         prefix = self._prefix
-        if prefix and self._quiet and data.startswith(prefix):
+        if prefix and self._quiet and not self._waiting and not self._closing and data.startswith(prefix):
             match = _TAIL.fullmatch(data, len(prefix))
             if match is not None and self._from(match[1].decode("latin-1"), match[2], match[3]):
                 self._send(self._service.quick)
@@ -171,8 +174,7 @@ class HttpConnection(asyncio.Protocol):
         if self._closing:
             return
         whole = self._quiet
-        self._quiet = False
-        seen = self._messages = 0
+        self._messages = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -185,7 +187,7 @@ class HttpConnection(asyncio.Protocol):
             )
             self._put(refusal, keep_alive=False, with_body=True)
             return
-        if self._messages == seen + 1 and whole and self._quiet:
+        if self._messages == 1 and whole and self._quiet:
             self._learn(data)
 
     def _learn(self, data: bytes) -> None:
@@ -193,6 +195,10 @@ class HttpConnection(asyncio.Protocol):
         at = data.find(_MARK)
         if self._probe and at > 0 and _TAIL.fullmatch(data, at + len(_MARK)):
             self._prefix = data[: at + len(_MARK)]
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._quiet = False
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request's target."""

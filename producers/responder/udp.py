@@ -1,4 +1,4 @@
-"""The agent's UDP reflector: answers each probe with who it is and how many of that round and source it has received."""
+"""The agent's UDP reflector: answers each probe with who it is and how many of that round and source have come."""
 
 import asyncio
 import socket
