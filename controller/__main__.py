@@ -37,6 +37,8 @@ def main() -> int:
         print(f"controller: {error}", file=sys.stderr)
         return 2
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Of what aiokafka tells at INFO nothing helps an operator.
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
     controller = Controller(
         kafka=config.kafka,
         source=TaskFolder(config.task_dir, config.limits),

@@ -58,7 +58,7 @@ class Observed:
     def saw_round(self, record: RoundScheduled | RoundCancelled) -> None:
         """Takes a record of task-rounds-v1. The first of a round wins."""
         if isinstance(record, RoundCancelled):
-            self.cancelled.add(record.round_id)
+            self._saw_cancel(record)
             return
         known = self.rounds.setdefault(record.task_uid, {})
         known.setdefault(record.number, record)
@@ -71,6 +71,14 @@ class Observed:
             self.memory[record.task_uid] = replace(
                 memory, last_number=record.number, last_start_us=known[record.number].start_us
             )
+
+    def _saw_cancel(self, record: RoundCancelled) -> None:
+        if record.round_id:
+            self.cancelled.add(record.round_id)
+            return
+        # The global stop: every round that stands in the topic before it and still runs.
+        running = (r for rounds in self.rounds.values() for r in rounds.values() if r.deadline_us > record.at_us)
+        self.cancelled.update(round_.round_id for round_ in running)
 
     def saw_verdict(self, verdict: RoundVerdict) -> None:
         """Takes a verdict; of several of one round the highest revision holds."""

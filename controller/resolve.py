@@ -246,9 +246,9 @@ def _secret(target: HttpTarget, book: AddressBook, unresolved: list[str]) -> Sec
 def _dns(task: Netdns, book: AddressBook) -> Resolved:
     request = task.spec.request
     servers, unresolved = _servers(task, book)
-    targets = tuple(_dns_target(address, port, request.domain) for address, port in servers)
-    # One question a round: where servers of both families are asked, an agent asks AAAA of the IPv6 ones by `family`.
-    record_type = "AAAA" if targets and all(target.family == 6 for target in targets) else "A"
+    # A round asks one question: AAAA where every server is reached by IPv6, A as soon as one is reached by IPv4.
+    record_type = "AAAA" if servers and all(_family_of(address) == 6 for address, _ in servers) else "A"
+    targets = tuple(_dns_target(address, port, f"type{record_type}", request.domain) for address, port in servers)
     dns = DnsRequest(domain=request.domain, record_type=record_type, protocol=request.protocol)
     return Resolved(targets=targets, dns=dns, unresolved=tuple(unresolved))
 
@@ -271,17 +271,16 @@ def _servers(task: Netdns, book: AddressBook) -> tuple[list[tuple[str, int]], li
     return [(address, DNS_PORT) for address in addresses if _family_of(address) in families], missing
 
 
-def _dns_target(address: str, port: int, domain: str) -> Target:
-    family = _family_of(address)
+def _dns_target(address: str, port: int, question: str, domain: str) -> Target:
     where = _host_port(address, port)
     return Target(
-        name=f"type{'AAAA' if family == 6 else 'A'}_{where}_{domain}",
+        name=f"{question}_{where}_{domain}",
         dst=where,
         proto=Proto.dns,
         layer=Layer.dns,
         address=address,
         port=port,
-        family=family,
+        family=_family_of(address),
     )
 
 

@@ -20,7 +20,7 @@ def world(text: str = "", **settings: object) -> World:
 
 def test_rounds_come_an_interval_apart_until_all_are_done() -> None:
     w = world()
-    w.run(200)
+    w.run(200, step_us=S // 2)
     starts = [r.start_us for r in w.scheduled()]
     assert [r.number for r in w.scheduled()] == [1, 2, 3]
     assert [b - a for a, b in pairwise(starts)] == [60 * S, 60 * S]
@@ -30,7 +30,7 @@ def test_rounds_come_an_interval_apart_until_all_are_done() -> None:
 
 def test_every_round_is_told_to_the_judge_once_and_word_for_word() -> None:
     w = world()
-    w.run(200)
+    w.run(200, step_us=S // 2)
     assert w.progress == w.rounds
 
 
@@ -109,7 +109,7 @@ def test_a_restart_at_any_time_loses_no_round_and_repeats_none(after_s: float, f
     w = world()
     w.run(after_s)
     w.restart(forget_state=forget_state)
-    w.run(220)
+    w.run(220, step_us=S // 2)
     numbers = [r.number for r in w.scheduled()]
     assert numbers == [1, 2, 3]
     assert w.status()["doneRound"] == 3
@@ -169,6 +169,19 @@ def test_a_removed_task_has_its_round_cancelled_once_and_its_status_taken_away()
     assert [c.round_id for c in cancelled] == [w.scheduled()[0].round_id]
     assert cancelled[0] in w.progress
     assert w.statuses == {}
+
+
+def test_the_global_stop_closes_what_runs_and_the_schedule_goes_on() -> None:
+    w = world()
+    w.run(3)
+    w.rounds.append(RoundCancelled(round_id=0, task_uid="", reason="stop", at_us=w.now_us))
+    w.observed.saw_round(w.rounds[-1])
+    w.judge_after_us = None
+    w.step()
+    assert w.status()["history"][0]["why"] == "cancelled"
+    assert w.status()["lastRoundStatus"] == "unknown"
+    w.run(60)
+    assert [r.number for r in w.scheduled()] == [1, 2]
 
 
 def test_a_changed_task_is_a_new_one() -> None:

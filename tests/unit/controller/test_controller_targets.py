@@ -167,6 +167,7 @@ def test_dns_by_user_service_and_cluster() -> None:
     assert [t.address for t in cluster.targets] == ["10.96.0.10"]
     both = dns("{target: {targetDns: {testIPv6: true}}}")
     assert [(t.address, t.family) for t in both.targets] == [("10.96.0.10", 4), ("fd00::a", 6)]
+    assert {t.name.split("_")[0] for t in both.targets} == {"typeA"}
 
 
 def test_ipv6_servers_are_asked_for_aaaa() -> None:
