@@ -132,7 +132,7 @@ class ClickHouse:
             return False
 
     def wait_ready(self, *, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Returns when it answers. Raises ClickHouseAway after `timeout_s`, ClickHouseRefused (wrong account) at once."""
+        """Returns when it answers. Raises ClickHouseAway after `timeout_s`; ClickHouseRefused at once."""
         end = clock() + timeout_s
         while True:
             try:

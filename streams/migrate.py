@@ -33,6 +33,7 @@ from topics.connection import BadConfiguration
 HERE = Path(__file__).parent
 TABLE = "schema_version"
 VIEW_TABLE = "schema_view"
+MAX_DAYS = 7300
 State = Literal["applied", "pending", "changed", "unknown"]
 _STATES: Mapping[str, State] = {
     "applied": "applied",
@@ -61,6 +62,11 @@ class Values:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]*", self.cluster):
             raise BadConfiguration(f"cluster: found {self.cluster!r}, expected letters, digits, '_', '.', '-'")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # ClickHouse's DateTime ends in 2106: an end of life beyond it wraps round, and drops rows at once.
+            if field.name != "cluster" and not 1 <= value <= MAX_DAYS:
+                raise BadConfiguration(f"{field.name}: found {value}, expected days, 1 to {MAX_DAYS}")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Values":
@@ -70,8 +76,8 @@ class Values:
             name = f"KPATROL_{field.name.upper()}"
             if field.name == "cluster" or name not in env:
                 continue
-            if not env[name].isdigit() or not 1 <= int(env[name]) <= 36_500:
-                raise BadConfiguration(f"{name}: found {env[name]!r}, expected days, 1 to 36500")
+            if not env[name].isdigit():
+                raise BadConfiguration(f"{name}: found {env[name]!r}, expected days, 1 to {MAX_DAYS}")
             given[field.name] = int(env[name])
         return cls(**given)
 

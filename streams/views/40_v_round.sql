@@ -2,5 +2,4 @@
 CREATE OR REPLACE VIEW v_round ${ON_CLUSTER} AS
 SELECT *
 FROM round FINAL
-ORDER BY revision DESC
-LIMIT 1 BY round_id
+WHERE (round_id, revision) IN (SELECT round_id, max(revision) FROM round GROUP BY round_id)

@@ -2,5 +2,4 @@
 CREATE OR REPLACE VIEW v_alarm ${ON_CLUSTER} AS
 SELECT *
 FROM alarm FINAL
-ORDER BY transition DESC
-LIMIT 1 BY alarm_id
+WHERE (alarm_id, transition) IN (SELECT alarm_id, max(transition) FROM alarm GROUP BY alarm_id)

@@ -5,5 +5,4 @@ SELECT
     dateDiff('millisecond', at, now64(6, 'UTC')) / 1000 AS silent_s,
     multiIf(leaving, 'left', silent_s > 3 * interval_s, 'gone', silent_s > 2 * interval_s, 'outdated', 'present') AS state
 FROM agent FINAL
-ORDER BY at DESC, incarnation DESC
-LIMIT 1 BY agent
+WHERE (agent, at, incarnation) IN (SELECT agent, max(at), argMax(incarnation, at) FROM agent GROUP BY agent)
