@@ -2,7 +2,8 @@
 
 `clusterip`: a virtual address; the client's own node picks a member at random and rewrites the packet.
 `nodeport`: the same port on every node's own address; the node that was asked picks a member, and when that is another
-node it forwards under its own address, so the answer comes back the same way.
+node it forwards under its own address, so the answer comes back the same way. A port of a service address that no
+service has is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kpatrol.lab.errors import LabError
-from kpatrol.lab.netplan import Node
+from kpatrol.lab.netplan import SERVICES, SERVICES6, Node
 
 TABLE = "kpatrol_services"
 Protocol = Literal["tcp", "udp"]
@@ -56,6 +57,13 @@ table inet {TABLE} {{
   chain foreign_requests {{
     type nat hook prerouting priority -100; policy accept;
     iifname "data" jump pick
+  }}
+  chain unserved {{
+    type filter hook output priority 0; policy accept;
+    ip daddr {SERVICES} meta l4proto tcp reject with tcp reset
+    ip6 daddr {SERVICES6} meta l4proto tcp reject with tcp reset
+    ip daddr {SERVICES} reject
+    ip6 daddr {SERVICES6} reject
   }}
   chain leaving {{
     type nat hook postrouting priority 100; policy accept;

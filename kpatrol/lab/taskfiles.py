@@ -47,7 +47,7 @@ def _own_rounds(task: Task) -> int:
 def lay_out(files: Sequence[Path], *, folder: Path, rounds: int | None) -> None:
     """Copy the files' documents into the folder, one file each, with the number of rounds overridden if asked."""
     for number, document in enumerate(_documents(files)):
-        if rounds is not None:
+        if rounds is not None and document.get("kind") != NetPatrol.__name__:
             spec = document.setdefault("spec", {})
             spec["schedule"] = (spec.get("schedule") or {}) | {"roundNumber": rounds}
         (folder / f"task-{number:03}.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
