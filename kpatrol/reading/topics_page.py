@@ -7,7 +7,8 @@ from topics.probe_results import SCHEMA
 HEAD = """# Topics
 
 Made from the code by `python -m kpatrol.reading.topics_page`; a test holds it equal.
-`kpatrol topics apply` creates the topics, grows the two bulk ones, aligns settings, and refuses what it must not touch. Every topic has a dead-letter topic `<name>-dlq`.
+`kpatrol topics apply` creates the topics, grows the two bulk ones, aligns settings, and refuses what it
+must not touch. Every topic has a dead-letter topic `<name>-dlq`.
 
 | topic | partitions | retention | clean-up | writers | readers | what |
 |---|---|---|---|---|---|---|
