@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from controller_world import ENDPOINT_ONLY, World, net_reach, tasks
+from tests.unit.controller.controller_world import ENDPOINT_ONLY, World, net_reach, tasks
 
 from controller.addressbook import BadAddressBook, read_address_book
 from controller.config import ControllerConfig

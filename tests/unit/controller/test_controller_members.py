@@ -1,6 +1,6 @@
 """Membership: who is there, who sits where, when a new epoch comes."""
 
-from controller_world import START, S, report
+from tests.unit.controller.controller_world import START, S, report
 
 from controller.members import Roster, next_epoch, seated
 from controller.observed import Observed

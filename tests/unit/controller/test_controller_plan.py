@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from controller_world import ENDPOINT_ONLY, START, S, World, net_reach, report, tasks, verdict_of
+from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, S, World, net_reach, report, tasks, verdict_of
 
 from controller import plan as plans
 from controller.addressbook import AddressBook

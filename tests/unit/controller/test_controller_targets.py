@@ -1,6 +1,6 @@
 """From a task and an address book to the targets of a round."""
 
-from controller_world import ENDPOINT_ONLY, START, net_reach, report
+from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_reach, report
 
 from controller.addressbook import AddressBook, SecretFiles
 from controller.members import Epoch, seated
