@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from streams.judging import stats
 from streams.judging.pair_table import PairTable
-from topics.outcome import Outcome
+from topics.outcome import NOT_LOSS, Outcome
 from topics.round_verdicts import Finding
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,6 @@ ABOVE_REST = 2.0
 MAX_FINDINGS = 5
 # How unlikely two directions must be to lose alike before one of them is named (nats).
 DIRECTION_GAIN = 3.0
-LOST_REQUESTS = (Outcome.timeout, Outcome.unreachable, Outcome.reset)
 TCP = frozenset({"http", "https", "tcp"})
 
 
@@ -45,7 +44,7 @@ class Evidence:
     """Lines of the pair table as packets tried and lost, with both ends numbered in `nodes`.
 
     `dst` is the node of a mesh peer, else the target's short name. `forward` marks lines whose loss is mostly the way
-    there (TCP's retransmissions); datagrams are lost on either way.
+    there (TCP's retransmissions); datagrams are lost on either way. `kinds` are (protocol, layer), numbered in `kind`.
     """
 
     nodes: list[str]
@@ -55,6 +54,7 @@ class Evidence:
     lost: Floats
     forward: Masks
     kinds: list[tuple[str, str]]
+    kind: Indexes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +72,31 @@ class Suspect:
 
 def evidence(pairs: PairTable) -> Evidence:
     """Packets and requests as evidence: where everything is dropped few segments are sent, but every request fails."""
-    lost_requests = np.where(
-        np.array([bool(node) for node in pairs.texts("dst_node")], dtype=bool),
-        pairs.outcome_counts(LOST_REQUESTS),
-        pairs.outcome_counts((Outcome.timeout, Outcome.unreachable)),
-    )
-    silent = pairs.outcome_counts((Outcome.wrong_peer, Outcome.target_gone, Outcome.cancelled, Outcome.unsent))
+    dst_names, dst_node = pairs.codes("dst_node")
+    mesh = np.array([bool(name) for name in dst_names], dtype=bool)[dst_node]
+    unanswered = pairs.outcome_counts((Outcome.timeout, Outcome.unreachable))
+    lost_requests = unanswered + np.where(mesh, pairs.outcome_counts((Outcome.reset,)), 0)
     lost = np.maximum(pairs.counts("packets_lost"), lost_requests).astype(np.float64)
-    tried = np.maximum(pairs.counts("packets_sent"), pairs.counts("n") - silent).astype(np.float64)
-    places = [node or dst for node, dst in zip(pairs.texts("dst_node"), pairs.texts("dst"), strict=True)]
-    sources = pairs.texts("src_node")
-    nodes = sorted({*places, *sources})
-    number = {name: i for i, name in enumerate(nodes)}
+    tried = np.maximum(pairs.counts("packets_sent"), pairs.counts("n") - pairs.outcome_counts(NOT_LOSS))
+    nodes: dict[str, int] = {}
+    src, peer, place = (_numbered(pairs, name, nodes) for name in ("src_node", "dst_node", "dst"))
+    proto_names, proto = pairs.codes("proto")
+    layer_names, layer = pairs.codes("layer")
     return Evidence(
-        nodes=nodes,
-        src=np.array([number[s] for s in sources], dtype=np.int64),
-        dst=np.array([number[d] for d in places], dtype=np.int64),
-        tried=tried,
+        nodes=list(nodes),
+        src=src,
+        dst=np.where(mesh, peer, place),
+        tried=tried.astype(np.float64),
         lost=np.minimum(lost, tried),
-        forward=np.array([p in TCP for p in pairs.texts("proto")], dtype=bool),
-        kinds=list(zip(pairs.texts("proto"), pairs.texts("layer"), strict=True)),
+        forward=np.array([name in TCP for name in proto_names], dtype=bool)[proto],
+        kinds=[(p, way) for p in proto_names for way in layer_names],
+        kind=proto * len(layer_names) + layer,
     )
+
+
+def _numbered(pairs: PairTable, column: str, nodes: dict[str, int]) -> Indexes:
+    names, codes = pairs.codes(column)
+    return np.array([nodes.setdefault(name, len(nodes)) for name in names], dtype=np.int64)[codes]
 
 
 def localise(*, pairs: PairTable, round_id: int, start_us: int) -> tuple[Finding, ...]:
@@ -120,7 +124,7 @@ def background(seen: Evidence, open_: Masks) -> float:
         tried, lost = _sums(seen, ends, open_)
         rates = (lost / np.maximum(tried, 1.0))[tried > 0]
         if len(rates):
-            medians.append(float(np.median(rates)))
+            medians.append(float(np.quantile(rates, 0.5, method="lower")))
     return max(FLOOR, min(medians, default=0.0))
 
 
@@ -157,12 +161,10 @@ def _suspects(seen: Evidence, open_: Masks, p0: float) -> Iterable[Suspect | Non
     """The best of each kind, the narrower first: of equals the first is taken."""
     code = seen.src * len(seen.nodes) + seen.dst
     yield _strongest(seen, open_, code, p0, "pair")
-    layers = {kind: i for i, kind in enumerate(dict.fromkeys(seen.kinds))}
     for direction, ends, others in (("ingress", seen.dst, seen.src), ("egress", seen.src, seen.dst)):
         yield _strongest(seen, open_, ends, p0, direction, others)
-    if len(layers) > 1:
-        kinds = np.array([layers[kind] for kind in seen.kinds], dtype=np.int64)
-        yield _strongest(seen, open_, kinds, p0, "layer", seen.dst)
+    if len(np.unique(seen.kind)) > 1:
+        yield _strongest(seen, open_, seen.kind, p0, "layer", seen.dst)
 
 
 def _strongest(
@@ -197,7 +199,7 @@ def _strongest(
 
 def _name(seen: Evidence, direction: str, line: int) -> str:
     if direction == "layer":
-        return "/".join(seen.kinds[line])
+        return "/".join(seen.kinds[int(seen.kind[line])])
     src, dst = seen.nodes[int(seen.src[line])], seen.nodes[int(seen.dst[line])]
     if direction == "pair":
         return f"{src}>{dst}"
@@ -205,10 +207,12 @@ def _name(seen: Evidence, direction: str, line: int) -> str:
 
 
 def _reverse(seen: Evidence, suspect: Suspect) -> Indexes:
-    """Lines of the same ends the other way round."""
-    code = seen.src * len(seen.nodes) + seen.dst
-    turned = np.unique(seen.dst[suspect.lines] * len(seen.nodes) + seen.src[suspect.lines])
-    return np.nonzero(np.isin(code, turned))[0]
+    """Lines of the same element the other way round: what a node sends for what it receives, b → a for a → b."""
+    first = int(suspect.lines[0])
+    src, dst = seen.src[first], seen.dst[first]
+    if suspect.direction == "pair":
+        return np.nonzero((seen.src == dst) & (seen.dst == src))[0]
+    return np.nonzero(seen.src == dst if suspect.direction == "ingress" else seen.dst == src)[0]
 
 
 def _echo(seen: Evidence, suspect: Suspect) -> Indexes:
@@ -269,7 +273,7 @@ def _sentence(suspect: Suspect, direction: str, shown: str) -> str:
 
 
 def _seen_by(seen: Evidence, suspect: Suspect) -> str:
-    protocols = ", ".join(sorted({seen.kinds[i][0].upper() for i in suspect.lines}))
+    protocols = ", ".join(sorted({seen.kinds[k][0].upper() for k in np.unique(seen.kind[suspect.lines])}))
     if suspect.direction == "pair":
         return f"{protocols}, one pair only"
     ends = seen.src if suspect.direction in ("ingress", "layer") else seen.dst
@@ -286,7 +290,7 @@ def _way_back(seen: Evidence, suspect: Suspect, clear: bool) -> str:
     tried, lost = _rate(seen, back)
     other = {"ingress": "what it sends", "egress": "what it receives"}.get(suspect.direction, "the other way")
     if not clear:
-        return f"; {other} loses alike ({_percent(lost, tried)}), so the direction stays open"
+        return f"; {other}: {_percent(lost, tried)}, too close to tell the direction"
     return f"; not {other}" if lost == 0 else f"; {other} only {_percent(lost, tried)}, as lost answers do"
 
 

@@ -10,6 +10,7 @@ path (not where somebody else answered, nor where nothing was sent). Sums, least
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams.judging import stats
-from topics.outcome import NOT_LOSS, Outcome
+from topics.outcome import NOT_LOSS, Layer, Outcome, Proto
 from topics.probe_results import Batch, BatchHead, BatchTarget
 
 Ints = npt.NDArray[np.int64]
@@ -35,7 +36,7 @@ COUNTS = (
     *("total_us_sum", "total_us_min", "total_us_max", "sent_us_sum", "sent_us_min", "sent_us_max"),
 )
 HISTOGRAMS = ("hist_total", "hist_sent")
-_FIELDS: list[pa.Field[Any]] = [
+_FIELDS: "list[pa.Field[Any]]" = [
     *(pa.field(name, pa.string()) for name in TEXTS),
     pa.field("size", pa.uint16()),
     *(pa.field(name, pa.uint64()) for name in COUNTS),
@@ -43,6 +44,7 @@ _FIELDS: list[pa.Field[Any]] = [
     *(pa.field(name, pa.map_(pa.uint8(), pa.uint64())) for name in HISTOGRAMS),
 ]
 SCHEMA = pa.schema(_FIELDS)
+ENUMS: dict[str, type[IntEnum]] = {"proto": Proto, "layer": Layer}
 _U32_MAX = (1 << 32) - 1
 _OUTCOMES = max(Outcome) + 1
 _SILENT = tuple(int(o) for o in NOT_LOSS)
@@ -75,6 +77,12 @@ class PairTable:
     def texts(self, name: str) -> list[str]:
         """A column of TEXTS."""
         return [str(text) for text in self.table.column(name).to_pylist()]
+
+    def codes(self, name: str) -> tuple[list[str], Ints]:
+        """A column of TEXTS as (its different texts, the place of each line's text among them)."""
+        chunks: Any = self.table.column(name).chunks
+        encoded = _pa.concat_arrays(chunks or [_pa.array([], _pa.string())]).dictionary_encode()
+        return encoded.dictionary.to_pylist(), np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
 
     def row(self, index: int) -> dict[str, Any]:
         """One line; maps become dicts."""
@@ -126,17 +134,17 @@ def empty() -> PairTable:
 
 def from_arrow(*, table: pa.Table, raw_rows: int) -> PairTable:
     """The pair table of a query's result: columns of SCHEMA in any order. Raises pa.ArrowInvalid."""
-    columns = [_cast(table.column(field.name), field.type) for field in SCHEMA]
+    columns = [_cast(table.column(field.name), field) for field in SCHEMA]
     return PairTable(table=_pa.table(columns, schema=SCHEMA), raw_rows=raw_rows)
 
 
-def _cast(column: pa.ChunkedArray[Any], wanted: Any) -> Any:
-    if pa.types.is_integer(column.type) and pa.types.is_string(wanted):
-        raise pa.ArrowInvalid(f"found {column.type}, expected text: enumerations come by name")
-    if pa.types.is_map(wanted) and not column.type.equals(wanted):
-        arrays = [_cast_map(chunk, wanted) for chunk in column.chunks]
-        return _pa.chunked_array(arrays, type=wanted)
-    return column.cast(wanted)
+def _cast(column: "pa.ChunkedArray[Any]", field: "pa.Field[Any]") -> Any:
+    if field.name in ENUMS and pa.types.is_integer(column.type):
+        # ClickHouse sends an enumeration as its number.
+        return _pa.array([ENUMS[field.name](int(number or 0)).name for number in column.to_pylist()])
+    if pa.types.is_map(field.type) and not column.type.equals(field.type):
+        return _pa.chunked_array([_cast_map(chunk, field.type) for chunk in column.chunks], type=field.type)
+    return column.cast(field.type)
 
 
 def _cast_map(array: Any, wanted: Any) -> Any:

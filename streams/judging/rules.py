@@ -122,8 +122,11 @@ def _reason(pairs: PairTable, text: str, which: npt.NDArray[np.bool_], *, doubt:
 
 
 def _touches(pairs: PairTable, nodes: frozenset[str]) -> npt.NDArray[np.bool_]:
-    ends = zip(pairs.texts("src_node"), pairs.texts("dst_node"), strict=True)
-    return np.array([src in nodes or dst in nodes for src, dst in ends], dtype=bool)
+    touched = np.zeros(len(pairs), dtype=bool)
+    for name in ("src_node", "dst_node"):
+        texts, codes = pairs.codes(name)
+        touched |= np.array([text in nodes for text in texts], dtype=bool)[codes]
+    return touched
 
 
 def _failed(pairs: PairTable, index: int, rate: float) -> str:
