@@ -44,7 +44,9 @@ def assert_adds_up(rounds: list[dict[str, Any]]) -> None:
     """The equation of every round, and nothing twice."""
     assert rounds
     for r in rounds:
-        said = {k: r[k] for k in ("round", "planned", "stored", "unsent", "declared_missing", "unexplained", "duplicates")}
+        said = {
+            k: r[k] for k in ("round", "planned", "stored", "unsent", "declared_missing", "unexplained", "duplicates")
+        }
         assert r["planned"] == r["stored"] + r["unsent"] + r["declared_missing"], said
         assert r["unexplained"] == 0, said
         assert r["duplicates"] == 0, said

@@ -70,7 +70,17 @@ def test_kafka_with_tls_users_and_permissions(tmp_path: Path) -> None:
 
 
 def test_a_killed_lab_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2", "--keep"]
+    command = [
+        sys.executable,
+        "-m",
+        "kpatrol",
+        "lab",
+        "-f",
+        str(EXAMPLES / "reach-task.yaml"),
+        "--agents",
+        "2",
+        "--keep",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
         assert lab.stderr is not None
         for line in lab.stderr:
