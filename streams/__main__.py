@@ -24,9 +24,14 @@ def main(arguments: list[str]) -> NoReturn:
         level=config.log_level, format=f"%(asctime)s %(levelname)s {arguments[0]} %(name)s: %(message)s"
     )
     if config.log_level != "DEBUG":
-        # They tell each of their own parts' starts and stops.
-        for name in ("faust", "mode"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        # The first two tell each of their parts' starts and stops, the others every failed attempt with its whole URL.
+        for name, level in (
+            ("faust", "WARNING"),
+            ("mode", "WARNING"),
+            ("urllib3.connectionpool", "ERROR"),
+            ("clickhouse_connect", "ERROR"),
+        ):
+            logging.getLogger(name).setLevel(level)
     app.main(service=arguments[0], config=config)
 
 
