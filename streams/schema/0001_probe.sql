@@ -1,7 +1,7 @@
 -- What happened to each single request: one row per request, kept for days.
 --
 -- Identity of a row: (round_id, agent, incarnation, seq); batch_seq follows from seq. It ends the sort key, so a
--- repeated row (a zombie sink's) merges away; verdicts read with FINAL. An agent restarted within a round counts its
+-- repeated row (a zombie sink's) merges away; verdicts count each identity once. An agent restarted in a round counts its
 -- seq anew, and two agents may sit on one node (pod and host flavour), hence agent and incarnation.
 --
 -- The key begins with the hour, so "the last hour" reads one hour, then goes by pair. Always bound ts, or round_at by
