@@ -8,7 +8,7 @@ begins and when it ends, and not in between.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -75,21 +75,29 @@ def backoff_s(attempt: int) -> float:
     return min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0 ** min(attempt - 1, 10))
 
 
-class Publisher:
-    """Records into Kafka: idempotent, acknowledged by all replicas, zstd. `run` keeps the connection."""
+def producer_of(*, kafka: KafkaConnection, client_id: str, linger_ms: int = 20) -> Callable[[], AIOKafkaProducer]:
+    """Makes the agent's producers: idempotent, acknowledged by all replicas, zstd."""
+    options: dict[str, Any] = kafka.producer_options() | {
+        "client_id": client_id,
+        "linger_ms": linger_ms,
+        "max_batch_size": 1 << 20,
+        "request_timeout_ms": 15_000,
+    }
+    return lambda: AIOKafkaProducer(**options)
 
-    def __init__(self, *, kafka: KafkaConnection, client_id: str, linger_ms: int = 20) -> None:
+
+class Publisher:
+    """Records into Kafka. `run` keeps the connection."""
+
+    def __init__(self, make: Callable[[], AIOKafkaProducer]) -> None:
+        """`make` gives a new producer, not yet started; called in the running loop."""
         self.contact = Contact("kafka")
         self.repeats = 0
-        self._options: dict[str, Any] = kafka.producer_options() | {
-            "client_id": client_id,
-            "linger_ms": linger_ms,
-            "max_batch_size": 1 << 20,
-            "request_timeout_ms": 15_000,
-        }
+        self._make = make
         self._producer: AIOKafkaProducer | None = None
         self._connected = asyncio.Event()
         self._spoilt = asyncio.Event()
+        self._heard_s = 0.0
 
     async def run(self) -> None:
         """Keep a working producer until cancelled."""
@@ -114,6 +122,7 @@ class Publisher:
             try:
                 acknowledged = await producer.send(topic, value, key=key, headers=list(headers))
                 await self._acknowledgement(acknowledged)
+                self._heard_s = asyncio.get_running_loop().time()
                 self.contact.found()
                 return
             except _HOPELESS as error:
@@ -127,9 +136,10 @@ class Publisher:
             await asyncio.sleep(backoff_s(attempt))
 
     async def _acknowledgement(self, acknowledged: "asyncio.Future[Any]") -> None:
+        loop = asyncio.get_running_loop()
         while not acknowledged.done():
             await asyncio.wait([acknowledged], timeout=_SILENCE_S)
-            if not acknowledged.done():
+            if not acknowledged.done() and loop.time() - self._heard_s >= _SILENCE_S:
                 self.contact.lost(f"no acknowledgement for {_SILENCE_S:g} s")
         acknowledged.result()
 
@@ -137,7 +147,7 @@ class Publisher:
         attempt = 0
         while True:
             attempt += 1
-            producer = AIOKafkaProducer(**self._options)
+            producer = self._make()
             try:
                 await producer.start()
             except (KafkaError, OSError) as error:

@@ -25,7 +25,7 @@ from producers.load.engine import run_load
 from producers.membership import KnownMembers
 from producers.metrics import Metrics
 from producers.outbox import Outbox
-from producers.publish import Publisher, listen
+from producers.publish import Publisher, listen, producer_of
 from producers.receipts import Receipts
 from producers.responder import serve
 from producers.rounds import KEEP_US, Parts, Rounds
@@ -87,7 +87,7 @@ def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journ
     """Put the parts together; nothing runs yet."""
     clock, metrics, instrument = Clock(), Metrics(), Instrument()
     name = f"kpatrol-agent-{config.identity.agent}"
-    publisher = Publisher(kafka=config.kafka, client_id=name)
+    publisher = Publisher(producer_of(kafka=config.kafka, client_id=name))
     members = KnownMembers(group=config.identity.group)
     outbox = Outbox(spool=spool, publisher=publisher)
     store = Store(spool=spool, outbox=outbox)

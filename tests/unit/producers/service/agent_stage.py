@@ -254,7 +254,7 @@ async def staged(
 
 def column(batch: probe_results.Batch, name: str) -> "array[int]":
     """A column of a batch as numbers."""
-    return array("Q", [int(value) for value in batch.rows.column(name).to_pylist()])
+    return array("Q", [int(value) for value in batch.rows.column(name).to_pylist() if value is not None])
 
 
 def stop_everything() -> RoundCancelled:

@@ -5,7 +5,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from agent_stage import (
+from msgspec.structs import replace
+
+from producers.load.engine import LoadAccount
+from producers.rows import Rows
+from producers.schedule import Clock
+from tests.unit.producers.service.agent_stage import (
     CHUNK,
     Stage,
     a_round,
@@ -18,11 +23,6 @@ from agent_stage import (
     stop_everything,
     until,
 )
-from msgspec.structs import replace
-
-from producers.load.engine import LoadAccount
-from producers.rows import Rows
-from producers.schedule import Clock
 from topics.mesh_members import Member, chunks
 from topics.round_progress import AgentFinished
 from topics.task_rounds import MembersRef, RoundCancelled
