@@ -60,7 +60,7 @@ class Patience:
         try:
             return await asyncio.to_thread(work)
         except ClickHouseAway as error:
-            log.warning("%s: %s; trying again", what, error)
+            log.warning("%s: %.300s; trying again", what, error)
             first = error
         with self._hold.waiting(what):
             return await self._again(what, work, first)
@@ -71,7 +71,7 @@ class Patience:
         while True:
             leaving = self._leaving()
             if leaving:
-                raise GaveUp(f"{what}: {error}; {leaving}") from error
+                raise GaveUp(f"{what}: {error!s:.300}; {leaving}") from error
             self._metrics.add("kpatrol_clickhouse_retries_total", what=what)
             await self._sleep(delay_s(attempt))
             attempt += 1

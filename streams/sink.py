@@ -219,10 +219,14 @@ def _add_agent(app: faust.App, *, keeper: Keeper[Any], parts: Parts) -> None:
 class Gate(mode.Service):  # type: ignore[misc]
     """Holds the start until ClickHouse answers: a member that cannot store must not join the group."""
 
-    def __init__(self, *, database: Store, patience: Patience, **kwargs: Any) -> None:
+    def __init__(self, *, database: Store, parts: Parts, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._database = database
-        self._patience = patience
+        self._patience = Patience(
+            hold=parts.hold,
+            metrics=parts.metrics,
+            leaving=lambda: "the process is stopping" if self.should_stop else "",
+        )
 
     async def on_start(self) -> None:
         """Wait. Raises GaveUp when the process is told to stop, or ClickHouse refuses for long."""
@@ -252,4 +256,4 @@ def attach(app: faust.App, parts: Parts) -> Sequence[Any]:
     for topic, to_rows in ROWS.values():
         keeper = RowKeeper(topic=topic, to_rows=to_rows, database=database, patience=patience(), metrics=parts.metrics)
         _add_agent(app, keeper=keeper, parts=parts)
-    return (Gate(database=database, patience=Patience(hold=parts.hold, metrics=parts.metrics, leaving=lambda: "")),)
+    return (Gate(database=database, parts=parts),)
