@@ -88,6 +88,9 @@ def _common(broker: BrokerSpec, brokers: Sequence[BrokerSpec]) -> dict[str, str]
         "share.coordinator.state.topic.min.isr": str(least),
         # Apps that join one after the other should not each wait for more to come.
         "group.initial.rebalance.delay.ms": "0",
+        # A broker that was killed is let in again only after its old session has run out (9 s by default).
+        "broker.session.timeout.ms": "5000",
+        "broker.heartbeat.interval.ms": "1000",
         "num.network.threads": "2",
         "num.io.threads": "4",
         "log.cleaner.dedupe.buffer.size": str(16 << 20),
