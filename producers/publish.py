@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MOST_S = 5.0
 _SILENCE_S = 5.0
-_CLOSE_S = 2.0
+_CLOSE_S = 0.7
 # Errors after which the same producer may go on: nothing was numbered, or the numbering will be refused and renewed.
 _HARMLESS = (KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 _HOPELESS = (MessageSizeTooLargeError, RecordListTooLargeError)

@@ -38,8 +38,8 @@ from topics import mesh_members, task_rounds
 
 log = logging.getLogger(__name__)
 
-_ROUNDS_PATIENCE_S = 2.5
-_LAST_WORDS_S = 1.0
+_ROUNDS_PATIENCE_S = 2.0
+_LAST_WORDS_S = 0.7
 
 
 def version() -> str:

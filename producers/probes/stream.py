@@ -320,7 +320,10 @@ class StreamConnection(asyncio.Protocol):
     # --- ends ---
 
     def end(self, outcome: Outcome, error: str) -> None:
-        """End the request from outside."""
+        """End the request from outside; a name that did not come in time is the name service's fault."""
+        if self.sock is None and outcome is Outcome.timeout:
+            outcome, error = Outcome.dns_error, "name_lookup_timeout"
+            self.dns_us = self.channel.setup.clock() - self.sent_us
         self._report(Reply(outcome, error, 0, "", 0, False), self.channel.setup.clock())
 
     def _failed(self, error: BaseException) -> None:

@@ -118,6 +118,10 @@ class Scene:
         """The end of every agent's log."""
         return "\n".join(f"--- {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self.folder.glob("*.log")))
 
+    def incarnation(self, name: str) -> int:
+        """The agent's newest incarnation."""
+        return max(r.incarnation for r in self.heard.reports if r.agent == name)
+
     def kill(self, name: str) -> None:
         """kill -9."""
         agent = self.agents.pop(name)
@@ -392,4 +396,25 @@ def test_a_broker_away_in_mid_round_loses_nothing(kafka: Kafka, tmp_path: Path) 
         await scene.until(lambda: len(scene.heard.accounts(second)) == 2)
         assert len([told for told in scene.heard.finished if told.round_id == round_.round_id]) == 2
 
-    play(kafka, tmp_path, away)
+    async def away_for_good(scene: Scene) -> None:
+        names = sorted(scene.agents)
+        ref = await members_from_heartbeats(scene)
+        round_ = a_round(ref, rate=400, duration_s=20, deadline_s=40, number=3)
+        await say(scene, task_rounds.TOPIC, round_)
+        await asyncio.sleep(0.5 + 0.5)
+        await scene.kafka.kill()
+        await asyncio.sleep(1.5)
+        asked_s = time.monotonic()
+        for agent in scene.agents.values():
+            agent.send_signal(signal.SIGTERM)
+        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=10)
+        assert time.monotonic() - asked_s < 5
+        assert [a.returncode for a in scene.agents.values()] == [0, 0]
+        for name in names:
+            story = Journal(folder=scene.folder / name).accounts[round_.round_id, scene.incarnation(name)].story
+            assert story.ended is not None
+            assert not story.finished
+            assert sum(story.sealed.values()) + story.ended.unsent == 8000
+            assert list((scene.folder / name / "batches").glob("*-r-*.batch"))
+
+    play(kafka, tmp_path, away, away_for_good)
