@@ -230,7 +230,8 @@ def _rules(fault: Fault, source: Node | None) -> list[str]:
     leave = []
     if source is not None:
         leave.append(f"meta nfproto ipv4 ip saddr != {source.address} accept")
-        leave.append(f"meta nfproto ipv6 ip6 saddr != {source.address6} accept")
+        if source.address6 is not None:
+            leave.append(f"meta nfproto ipv6 ip6 saddr != {source.address6} accept")
     matches = []
     if fault.proto is not None:
         matches.append(_PROTOCOLS[fault.proto])

@@ -34,6 +34,8 @@ from kpatrol.lab.state import LabState, locked
 
 _ROOT_NAMESPACES = "/run/netns"
 _CONTROL_CHECK_S = 3.0
+# Not there when the kernel was started without IPv6.
+_IPV6 = Path("/proc/sys/net/ipv6")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +64,9 @@ class Network:
         """Make exactly these services reachable from every node; those of an earlier call go."""
         if self.mode == "loopback":
             raise LabError("service addresses need network namespaces; in loopback mode there are none")
-        forward = "echo 1 > /proc/sys/net/ipv4/ip_forward\necho 1 > /proc/sys/net/ipv6/conf/all/forwarding\n"
         for node in self.nodes.values():
+            forward = "echo 1 > /proc/sys/net/ipv4/ip_forward\n"
+            forward += "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n" if node.address6 else ""
             script = render_services(services, own=node, nodes=dict(self.nodes))
             run_in(node, ["sh", "-s"], stdin=f"set -e\n{forward}nft -f - <<'END'\n{script}\nEND\n")
 
@@ -88,8 +91,11 @@ def run_in(node: Node, argv: Sequence[str], *, stdin: str = "") -> str:
     return run_command([*enter(node), *argv], stdin=stdin)
 
 
-def build_network(*, lab: LabState, mode: Mode, specs: Sequence[NodeSpec]) -> Network:
-    """Build the network of all `specs` (agents and targets alike), recorded in the lab's manifest beforehand."""
+def build_network(*, lab: LabState, mode: Mode, specs: Sequence[NodeSpec], ipv6: bool | None = None) -> Network:
+    """Build the network of all `specs` (agents and targets alike), recorded in the lab's manifest beforehand.
+
+    `ipv6` None means: where the kernel has it.
+    """
     if mode == "loopback":
         return Network(plan=plan_network(lab_id=lab.id, mode=mode, specs=specs))
     if mode == "userns":
@@ -98,7 +104,8 @@ def build_network(*, lab: LabState, mode: Mode, specs: Sequence[NodeSpec]) -> Ne
     # Held until the range is on an interface, so that no other lab of this user chooses the same.
     with locked(lab.base):
         control = free_control_range(used_ranges(), first=int(lab.id, 16))
-        plan = plan_network(lab_id=lab.id, mode=mode, specs=specs, control=control, namespaces=namespaces)
+        ipv6 = _IPV6.exists() if ipv6 is None else ipv6
+        plan = plan_network(lab_id=lab.id, mode=mode, specs=specs, control=control, namespaces=namespaces, ipv6=ipv6)
         if mode == "root":  # in a user namespace they go with the last process and have no name outside
             _register(lab, plan)
         for path in _namespace_paths(plan):

@@ -40,8 +40,8 @@ class NodeSpec:
 class Node:
     """One node. `address` and `address6` are on the data path; `ctl_address` is on the way to Kafka.
 
-    `namespace` is the path of its network namespace, and None in loopback mode, which has no IPv6 either: the
-    loopback interface has one IPv6 address only.
+    `namespace` is the path of its network namespace, and None in loopback mode. `address6` is None there too (the
+    loopback interface has one IPv6 address only) and where the kernel knows no IPv6.
     """
 
     name: str
@@ -97,6 +97,7 @@ def plan_network(
     specs: Sequence[NodeSpec],
     control: IPv4Network | None = None,
     namespaces: str = "/run/netns",
+    ipv6: bool = True,
 ) -> NetworkPlan:
     """Addresses for all nodes, in the order given. `control` is required except in loopback mode."""
     names = [spec.name for spec in specs]
@@ -118,7 +119,7 @@ def plan_network(
             zone=spec.zone,
             rack=spec.rack,
             address=str(DATA[number]),
-            address6=str(DATA6[number]),
+            address6=str(DATA6[number]) if ipv6 else None,
             ctl_address=str(control[1 + number]),
             namespace=f"{namespaces}/kp-{lab_id}-{number}",
         )
@@ -177,8 +178,9 @@ def switch_script(plan: NetworkPlan) -> str:
     lines = ["link set lo up", "link add kpdata type bridge forward_delay 0 mcast_snooping 0", "link set kpdata up"]
     for number in range(1, len(plan.nodes) + 1):
         lines += [f"link set data{number} master kpdata", f"link set data{number} up"]
-    # The bridge only forwards; without an address of its own it also must not answer neighbours over IPv6.
-    return _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") + _batch(lines)
+    # The bridge only forwards and has no address: it need not send anything of its own over IPv6 either.
+    ipv6 = any(node.address6 for node in plan.nodes.values())
+    return (_write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") if ipv6 else "") + _batch(lines)
 
 
 def node_script(plan: NetworkPlan, node: Node, *, groups: str) -> str:
@@ -190,13 +192,14 @@ def node_script(plan: NetworkPlan, node: Node, *, groups: str) -> str:
     lines = [
         "link set lo up",
         f"addr add {node.address}/{DATA.prefixlen} dev data",
-        f"addr add {node.address6}/{DATA6.prefixlen} dev data nodad",
         "link set data mtu 1500 gso_max_segs 1 up",
         f"addr add {node.ctl_address}/{plan.control.prefixlen} dev ctl",
         "link set ctl up",
         f"route add {SERVICES} dev data src {node.address}",
-        f"route add {SERVICES6} dev data src {node.address6}",
     ]
+    if node.address6 is not None:
+        lines.append(f"addr add {node.address6}/{DATA6.prefixlen} dev data nodad")
+        lines.append(f"route add {SERVICES6} dev data src {node.address6}")
     return (
         _write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
         + _write("/proc/sys/net/ipv4/ping_group_range", groups)

@@ -68,26 +68,25 @@ table inet {TABLE} {{
   chain leaving {{
     type nat hook postrouting priority 100; policy accept;
     oifname "data" ct status dnat ip saddr != {own.address} masquerade
-    oifname "data" ct status dnat ip6 saddr != {own.address6} masquerade
+    {f'oifname "data" ct status dnat ip6 saddr != {own.address6} masquerade' if own.address6 else ""}
   }}
 }}
 """
 
 
 def _rules(service: Service, nodes: dict[str, Node]) -> list[str]:
+    """One rule for each address family that the service and the nodes have."""
     members = [nodes[name] for name in service.members]
-    ipv4 = [node.address for node in members]
-    ipv6 = [f"{node.address6}" for node in members]
+    ipv4, ipv6 = [node.address for node in members], [node.address6 for node in members if node.address6]
     if service.kind == "nodeport":
         # A node answers for its own addresses only; those of the control path carry no service.
-        own4, own6 = [node.address for node in nodes.values()], [f"{node.address6}" for node in nodes.values()]
-        return [
-            _rule(service, family="ip", match=f"fib daddr type local ip daddr {_set(own4)}", members=ipv4),
-            _rule(service, family="ip6", match=f"fib daddr type local ip6 daddr {_set(own6)}", members=ipv6),
-        ]
-    rules = [_rule(service, family="ip", match=f"ip daddr {service.address}", members=ipv4)]
-    if service.address6 is not None:
-        rules.append(_rule(service, family="ip6", match=f"ip6 daddr {service.address6}", members=ipv6))
+        own4, own6 = [n.address for n in nodes.values()], [n.address6 for n in nodes.values() if n.address6]
+        match4, match6 = f"fib daddr type local ip daddr {_set(own4)}", f"fib daddr type local ip6 daddr {_set(own6)}"
+    else:
+        match4, match6 = f"ip daddr {service.address}", f"ip6 daddr {service.address6}"
+    rules = [_rule(service, family="ip", match=match4, members=ipv4)]
+    if ipv6 and (service.kind == "nodeport" or service.address6 is not None):
+        rules.append(_rule(service, family="ip6", match=match6, members=ipv6))
     return rules
 
 

@@ -233,6 +233,16 @@ def test_services_lead_to_every_member(network: Network) -> None:
             server.communicate()
 
 
+def test_a_kernel_without_ipv6_is_enough(lab: LabState) -> None:
+    specs = [NodeSpec(name=f"node-{i}") for i in (1, 2, 3)]
+    network = build_network(lab=lab, mode="root", specs=specs, ipv6=False)
+    assert {node.address6 for node in network.nodes.values()} == {None}
+    injected(network, "egress node-3 loss=100%")
+    members = ("node-1", "node-2")
+    network.install_services([Service(name="n", kind="nodeport", port=30080, target_port=8080, members=members)])
+    assert exchange(network, "node-1", "node-2", count=20) == [20, 20]
+
+
 def test_twenty_nodes_are_up_in_two_seconds(lab: LabState) -> None:
     began = time.monotonic()
     network = build_network(lab=lab, mode="root", specs=[NodeSpec(name=f"node-{i}") for i in range(1, 21)])
