@@ -87,6 +87,15 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class Announced(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict about to be told: written down first, so its revision never stands for another one after a crash."""
+
+    revision: int
+    final: bool
+    at_us: int
+    digest: str
+
+
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A round without its agents. `partition` is the one of round-progress-v1 that its events come from.
 
@@ -103,6 +112,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end_offsets: dict[int, int] = {}
     positions: dict[int, int] = {}
     told_us: int = 0
+    announced: Announced | None = None
     published: Published | None = None
     closed: bool = False
 

@@ -10,7 +10,6 @@ path (not where somebody else answered, nor where nothing was sent). Sums, least
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams.judging import stats
-from topics.outcome import NOT_LOSS, Layer, Outcome, Proto
+from topics.outcome import NOT_LOSS, Outcome
 from topics.probe_results import Batch, BatchHead, BatchTarget
 
 Ints = npt.NDArray[np.int64]
@@ -44,7 +43,6 @@ _FIELDS: "list[pa.Field[Any]]" = [
     *(pa.field(name, pa.map_(pa.uint8(), pa.uint64())) for name in HISTOGRAMS),
 ]
 SCHEMA = pa.schema(_FIELDS)
-ENUMS: dict[str, type[IntEnum]] = {"proto": Proto, "layer": Layer}
 _U32_MAX = (1 << 32) - 1
 _OUTCOMES = max(Outcome) + 1
 _SILENT = tuple(int(o) for o in NOT_LOSS)
@@ -139,9 +137,6 @@ def from_arrow(*, table: pa.Table, raw_rows: int) -> PairTable:
 
 
 def _cast(column: "pa.ChunkedArray[Any]", field: "pa.Field[Any]") -> Any:
-    if field.name in ENUMS and pa.types.is_integer(column.type):
-        # ClickHouse sends an enumeration as its number.
-        return _pa.array([ENUMS[field.name](int(number or 0)).name for number in column.to_pylist()])
     if pa.types.is_map(field.type) and not column.type.equals(field.type):
         return _pa.chunked_array([_cast_map(chunk, field.type) for chunk in column.chunks], type=field.type)
     return column.cast(field.type)

@@ -2,10 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.streams.judging.mesh import full_mesh, line, nodes, table
 
 from streams.judging.localise import gains, localise
 from streams.judging.pair_table import PairTable
+from tests.unit.streams.judging.mesh import full_mesh, line, nodes, table
 from topics.round_verdicts import Finding
 
 

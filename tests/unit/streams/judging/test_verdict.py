@@ -1,10 +1,9 @@
 from typing import Any
 
-from tests.unit.streams.judging.mesh import START_US, accounts, full_mesh, line, nodes, scheduled, table
-
 from streams.judging.pair_table import PairTable
 from streams.judging.trust import Fitness
 from streams.judging.verdict import Facts, judge
+from tests.unit.streams.judging.mesh import START_US, accounts, full_mesh, line, nodes, scheduled, table
 from topics import round_verdicts
 from topics.round_verdicts import RoundVerdict
 from topics.task_rounds import Expect
