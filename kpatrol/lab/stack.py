@@ -88,7 +88,7 @@ class Stack:
         await self._topics_and_tables()
         agents = [self.network.nodes[s.name] for s in specs]
         others = [self.network.nodes[s.name] for s in wanted]
-        book = await asyncio.to_thread(self._start_targets, agents, others)
+        book = self._start_targets(agents, others)
         for node in agents:
             self._start_agent(node)
         health = {name: f"127.0.0.1:{free_port()}" for name in STREAMS}
