@@ -49,8 +49,8 @@ async def follow(
         max_partition_fetch_bytes=4 << 20,
         **kafka.client_options(),
     )
-    await consumer.start()
     try:
+        await consumer.start()
         partitions = await _partitions(consumer, topic.name)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
