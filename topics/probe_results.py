@@ -124,8 +124,8 @@ def decode(data: bytes) -> Batch:
     except msgspec.MsgspecError as error:
         raise InvalidMessage(f"head: {error}") from error
     for name, known in (("target", head.targets), ("peer", head.peers), ("error", head.errors)):
-        top = pa.compute.max(rows.column(name)).as_py() if rows.num_rows else None
-        if top is not None and top >= len(known):
+        top = int(rows.column(name).to_numpy().max(initial=0))
+        if top >= len(known) and rows.num_rows:
             raise InvalidMessage(f"{name}: index {top} is outside the head's list of {len(known)}")
     return Batch(head=head, rows=rows)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from kpatrol.lab.netplan import Mode, Node
 
 HEARTBEAT_S = 1.0
+# How long Kafka waits for a killed member of a group: on one machine a silent member is a dead one.
+SESSION_TIMEOUT_S = 6
 # In namespaces every agent has port 80 for itself; on shared loopback a plain user may not take it.
 AGENT_PORTS: Mapping[Mode, Mapping[str, int]] = {
     "root": {"HTTP": 80, "TCP": 7, "UDP": 862},
@@ -66,6 +68,7 @@ def streams(*, kafka: KafkaDoor, clickhouse: ClickHouseDoor, health: str) -> dic
         "KPATROL_CLICKHOUSE_URL": clickhouse.url("writer"),
         "KPATROL_CLICKHOUSE_PASSWORD_FILE": str(clickhouse.writer_file),
         "KPATROL_HEALTH_LISTEN": health,
+        "KPATROL_SESSION_TIMEOUT_S": f"{SESSION_TIMEOUT_S}",
     }
 
 
