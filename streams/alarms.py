@@ -90,8 +90,6 @@ def attach(app: faust.App, parts: Parts) -> Sequence[Any]:
         partitions=topic.partitions,
         key_type=bytes,
         value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
     )
     app.tables.add(table)
 

@@ -140,8 +140,6 @@ class Office:
             partitions=topic.partitions,
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
         )
         app.tables.add(self.table)
         self.publisher = Publisher(kafka=config.kafka, client_id="kpatrol-judge")

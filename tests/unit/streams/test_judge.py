@@ -1,4 +1,5 @@
 import asyncio
+import importlib
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,9 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.app import GROUPS, Hold, Parts, build
 from streams.clickhouse import ClickHouseAway
+from streams.config import StreamsConfig
 from streams.judge_rounds import GRACE_US, KEEP_COMPLETE_US, KEEP_US, Judge
 from streams.judging.pair_table import PairTable
+from streams.metrics import Metrics
 from streams.round_store import (
     BUCKETS,
     MAX_VALUE_BYTES,
@@ -19,6 +23,8 @@ from streams.round_store import (
 )
 from streams.rounds import begin, fold
 from tests.unit.streams.judging.mesh import START_US, full_mesh, line, scheduled, table
+from topics import apply
+from topics.connection import KafkaConnection
 from topics.mesh_members import Member
 from topics.round_progress import (
     AgentFinished,
@@ -405,3 +411,16 @@ def test_events_of_several_partitions_in_one_flush_keep_to_their_own() -> None:
     events: Sequence[tuple[RoundProgress, int]] = [(ROUND, 1), (other, 3)]
     asyncio.run(court.judge.take(events))
     assert sorted(court.table) == [b"1/uid/0000000000000007/h", b"3/other/0000000000000009/h"]
+
+
+@pytest.mark.parametrize("service", ["judge", "alarms"])
+def test_the_service_attaches_to_an_app_with_its_table_and_agent(service: str) -> None:
+    kafka = KafkaConnection(bootstrap="127.0.0.1:1")
+    config = StreamsConfig(kafka=kafka, clickhouse_url="http://writer@127.0.0.1:1/kpatrol")
+    app = build(app_id=GROUPS[service], kafka=kafka)
+    importlib.import_module(f"streams.{service}").attach(app, Parts(config=config, metrics=Metrics(), hold=Hold()))
+    (made,) = app.tables.values()
+    assert f"{app.conf.id}-{made.name}-changelog" in {wanted.name for wanted in apply.wanted()}
+    assert made.partition_for_key(b"3/uid/0000000000000007/h") == 3
+    assert (made.key_serializer, made.value_serializer) == ("raw", "raw")
+    assert list(app.agents) == [service]
