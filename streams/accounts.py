@@ -67,31 +67,31 @@ def _agent_state(share: Share, planned: int | None) -> str:
 
 
 def decide(*, state: RoundState, planned: Mapping[str, int]) -> Due:
-    """What is due for the round now. Pure; looks no further than the first agent that is not ready."""
+    """What is due for the round now. Pure."""
+    return due_while(state=state, waiting_for=unsettled(state=state, planned=planned))
+
+
+def due_while(*, state: RoundState, waiting_for: str | None) -> Due:
+    """What is due while an agent (None: none any more) is waited for. Pure."""
     head = state.head
     if head.closed or head.round is None:
         return "nothing"
-    if _closable(state, planned):
-        published = head.published
-        if published is None or not published.final or published.digest != digest(state):
-            return "final"
-        return "nothing"
-    return "provisional" if state.past_deadline and head.published is None else "nothing"
+    if waiting_for is not None:
+        return "provisional" if state.past_deadline and head.published is None else "nothing"
+    published = head.published
+    changed = published is None or not published.final or published.digest != digest(state)
+    return "final" if changed else "nothing"
 
 
-def _closable(state: RoundState, planned: Mapping[str, int]) -> bool:
-    """Nothing more is to be expected of any agent."""
+def unsettled(*, state: RoundState, planned: Mapping[str, int], first: str = "") -> str | None:
+    """An agent of whom more is to be expected, None where there is none; `first` is looked at before the others."""
     passed = _sink_has_passed(state)
     given_up = state.head.cancelled is not None and state.past_deadline
-    shares = state.shares
-    for agent, owed in planned.items():
-        share = shares.get(agent)
-        if share is None:
-            if owed and not given_up:
-                return False
-        elif not _settled(share, owed, passed=passed, given_up=given_up):
-            return False
-    return True
+    for agent in (first, *planned) if first in planned else planned:
+        share = state.shares.get(agent) or Share(agent=agent)
+        if not _settled(share, planned[agent], passed=passed, given_up=given_up):
+            return agent
+    return None
 
 
 def _settled(share: Share, owed: int, *, passed: bool, given_up: bool) -> bool:

@@ -10,12 +10,12 @@ No Faust and no Kafka here: table, results, members, publishing and time are han
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from streams.accounts import complete, decide, digest, fitness, settle
+from streams.accounts import complete, digest, due_while, fitness, settle, unsettled
 from streams.clickhouse import ClickHouseAway
 from streams.judging.pair_table import PairTable
 from streams.judging.verdict import Facts, judge
@@ -74,26 +74,31 @@ class Judge:
     _retries: dict[RoundKey, Retry] = field(default_factory=dict)
     _examined: set[RoundKey] = field(default_factory=set)
     _nudged: dict[RoundKey, int] = field(default_factory=dict)
+    _waiting_for: dict[RoundKey, str] = field(default_factory=dict)
     _busy: set[RoundKey] = field(default_factory=set)
 
-    async def take(self, events: Iterable[tuple[RoundProgress, int]]) -> None:
+    async def take(self, events: Sequence[tuple[RoundProgress, int]]) -> None:
         """Fold events, each with its partition, in order, and tell what is due then."""
-        touched: dict[RoundKey, int] = {}
+        loaded: dict[RoundKey, RoundState] = {}
+        folded: dict[RoundKey, RoundState] = {}
         nudged: set[RoundKey] = set()
         for event, partition in events:
-            keys = list(self._concerned(event, partition))
-            for key in keys:
-                old = self.store.load(key, partition)
-                self.store.save(old=old, new=fold(old, event))
-                touched[key] = partition
-            if isinstance(event, RoundDeadline):
-                nudged |= set(keys)
-            if isinstance(event, RoundScheduled):
-                self._sweep(partition)
-        for key, partition in touched.items():
-            await self._look(key, partition, forced=key in nudged)
+            for key in list(self._concerned(event, partition, folded)):
+                if key not in folded:
+                    loaded[key] = folded[key] = self.store.load(key, partition)
+                folded[key] = fold(folded[key], event)
+                if isinstance(event, RoundDeadline):
+                    nudged.add(key)
+        for key, state in folded.items():
+            self.store.save(old=loaded[key], new=state)
+        for key, state in folded.items():
+            await self._look(key, state, forced=key in nudged)
+        for partition in {p for event, p in events if isinstance(event, RoundScheduled)}:
+            self._sweep(partition)
 
-    def _concerned(self, event: RoundProgress, partition: int) -> Iterable[RoundKey]:
+    def _concerned(
+        self, event: RoundProgress, partition: int, folded: Mapping[RoundKey, RoundState]
+    ) -> Iterable[RoundKey]:
         """Rounds that an event is about: those it names; a flush also tells all of the task's overdue rounds how far
         the sink has come; a global stop is about every open round here."""
         named = rounds_of(event)
@@ -101,20 +106,17 @@ class Judge:
         stop = isinstance(event, RoundCancelled) and event.round_id == 0
         if not (stop or isinstance(event, BatchesStored)):
             return
-        for key, _ in self.store.open({partition}):
-            if key in named:
-                continue
-            if stop or (key[0] == event.task_uid and self._waits_for_the_sink(key, partition)):
+        here = {key for key, _ in self.store.open({partition})}
+        here |= {key for key, state in folded.items() if state.head.partition == partition}
+        for key in sorted(here.difference(named)):
+            if stop or (
+                key[0] == event.task_uid and _waits_for_the_sink(folded.get(key) or self.store.load(key, partition))
+            ):
                 yield key
 
-    def _waits_for_the_sink(self, key: RoundKey, partition: int) -> bool:
-        head = self.store.load(key, partition).head
-        return bool(head.end_offsets) and not (head.published and head.published.final)
-
-    async def _look(self, key: RoundKey, partition: int, *, forced: bool) -> None:
+    async def _look(self, key: RoundKey, state: RoundState, *, forced: bool) -> None:
         """Tell the verdict that is due for a round, if one is; never raises for a ClickHouse that is away."""
         self._examined.add(key)
-        state = self.store.load(key, partition)
         retry = self._retries.get(key)
         if state.head.round is None or state.head.closed:
             return
@@ -132,7 +134,9 @@ class Judge:
             trouble = f"membership {round_.members.group}/{round_.members.epoch} is not known"
             await self._later(key, state, Owed(planned={}, nodes={}), trouble)
             return
-        due = decide(state=state, planned=owed.planned)
+        waiting_for = unsettled(state=state, planned=owed.planned, first=self._waiting_for.get(key, ""))
+        self._waiting_for[key] = waiting_for or ""
+        due = due_while(state=state, waiting_for=waiting_for)
         if due == "nothing":
             self._retries.pop(key, None)
             return
@@ -165,7 +169,8 @@ class Judge:
             try:
                 pairs = await self.read_pairs(round_)
             except ClickHouseAway as error:
-                return None, f"the stored results cannot be read: {error}"
+                log.warning("pair table of round %x: %s", round_.round_id, error)
+                return None, "the stored results cannot be read: ClickHouse does not answer"
             if pairs.stored == state.stored or not exactly:
                 return pairs, ""
             if wait_s is not None:
@@ -253,14 +258,19 @@ class Judge:
         self.store.drop_markers(partition=partition, before_us=now_us - KEEP_MARKER_US)
 
     def _forget(self, key: RoundKey) -> None:
-        for known in (self._owed, self._retries, self._nudged):
+        for known in (self._owed, self._retries, self._nudged, self._waiting_for):
             known.pop(key, None)
         self._examined.discard(key)
 
     def forget_all(self) -> None:
         """Partitions have changed hands: what was remembered besides the table may be somebody else's."""
-        for known in (self._owed, self._retries, self._nudged, self._examined):
+        for known in (self._owed, self._retries, self._nudged, self._waiting_for, self._examined):
             known.clear()
+
+
+def _waits_for_the_sink(state: RoundState) -> bool:
+    told = state.head.published
+    return bool(state.head.end_offsets) and not (told is not None and told.final)
 
 
 def next_announcement(state: RoundState, *, final: bool, now_us: int) -> Announced:

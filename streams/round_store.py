@@ -7,6 +7,7 @@ A round that is over leaves a small marker, which makes late repeats of its even
 """
 
 from collections.abc import Collection, Iterable, Iterator, MutableMapping
+from functools import lru_cache
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -92,6 +93,7 @@ def partition_of(key: bytes) -> int:
     return int(key.partition(b"/")[0])
 
 
+@lru_cache(maxsize=65_536)
 def bucket_of(agent: str) -> int:
     """The bucket of an agent: the same on every worker."""
     return crc32(agent.encode()) % BUCKETS
@@ -139,7 +141,8 @@ class RoundStore:
             return
         key, partition = (new.head.task_uid, new.head.round_id), new.head.partition
         buckets = _by_bucket(new.shares.values())
-        touched = {bucket_of(name) for name, share in new.shares.items() if old.shares.get(name) is not share}
+        before = old.shares
+        touched = {bucket_of(name) for name, share in new.shares.items() if before.get(name) is not share}
         encoded = {_key(partition, key, b"%02x" % n): msgspec.json.encode(buckets[n]) for n in sorted(touched)}
         bits = sum(1 << n for n in buckets)
         encoded[_key(partition, key, HEAD)] = msgspec.json.encode(_StoredHead(new.head, bits))

@@ -199,7 +199,7 @@ def test_at_the_deadline_the_missing_answer_of_clickhouse_is_said() -> None:
     court.take(*ALL[:-1])
     court.take(deadline())
     assert court.told == [(1, False, "fail")]
-    assert "cannot be read: no answer" in court.verdicts[0].why
+    assert "cannot be read: ClickHouse does not answer" in court.verdicts[0].why
     court.take(deadline())
     assert len(court.told) == 1
     court.pairs = [full_mesh(3)]
