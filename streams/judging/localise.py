@@ -34,8 +34,8 @@ LEAST_LOST = 3
 # A named element's lower bound must be this many times the loss of the rest.
 ABOVE_REST = 2.0
 MAX_FINDINGS = 5
-# How unlikely two directions must be to lose alike before one of them is named (nats).
-DIRECTION_GAIN = 3.0
+# Gain in nats that two directions which lose alike exceed once in twenty times (half of chi-square's 95 % point).
+DIRECTION_GAIN = 1.92
 TCP = frozenset({"http", "https", "tcp"})
 
 
@@ -128,7 +128,7 @@ def background(seen: Evidence, open_: Masks) -> float:
     return max(FLOOR, min(medians, default=0.0))
 
 
-def gains(lost: Floats, tried: Floats, p0: float) -> Floats:
+def gains(lost: Floats, tried: Floats, p0: Floats) -> Floats:
     """Log-likelihood gained by giving each element its own loss rate instead of `p0`; 0 where that is not above."""
     p1 = np.clip(lost / np.maximum(tried, 1.0), 1e-12, 1 - 1e-9)
     gain = lost * np.log(p1 / p0) + (tried - lost) * np.log((1 - p1) / (1 - p0))
@@ -161,14 +161,30 @@ def _suspects(seen: Evidence, open_: Masks, p0: float) -> Iterable[Suspect | Non
     """The best of each kind, the narrower first: of equals the first is taken."""
     code = seen.src * len(seen.nodes) + seen.dst
     yield _strongest(seen, open_, code, p0, "pair")
+    beside = _beside_nodes(seen, open_, p0)
     for direction, ends, others in (("ingress", seen.dst, seen.src), ("egress", seen.src, seen.dst)):
-        yield _strongest(seen, open_, ends, p0, direction, others)
+        yield _strongest(seen, open_, ends, beside, direction, others)
     if len(np.unique(seen.kind)) > 1:
         yield _strongest(seen, open_, seen.kind, p0, "layer", seen.dst)
 
 
+def _beside_nodes(seen: Evidence, open_: Masks, p0: float) -> Floats:
+    """By node, the loss of what does not touch it (a fault shows in both its directions), `p0` at most."""
+    (tried_in, lost_in), (tried_out, lost_out) = (_sums(seen, ends, open_) for ends in (seen.dst, seen.src))
+    return _rest(tried_in.sum() - tried_in - tried_out, lost_in.sum() - lost_in - lost_out, p0)
+
+
+def _rest(tried: Floats, lost: Floats, p0: float) -> Floats:
+    return np.clip(np.where(tried > 0, lost / np.maximum(tried, 1.0), p0), FLOOR, p0)
+
+
 def _strongest(
-    seen: Evidence, open_: Masks, group: Indexes, p0: float, direction: str, others: Indexes | None = None
+    seen: Evidence,
+    open_: Masks,
+    group: Indexes,
+    p0: float | Floats,
+    direction: str,
+    others: Indexes | None = None,
 ) -> Suspect | None:
     """The group of lines that gains most; with `others`, only groups whose loss is seen from two ends or more."""
     where = np.nonzero(open_)[0]
@@ -176,7 +192,8 @@ def _strongest(
         return None
     groups, index = np.unique(group[where], return_inverse=True)
     tried, lost = (_sum(index, of[where], len(groups)) for of in (seen.tried, seen.lost))
-    gain = gains(lost, tried, p0)
+    rest = p0[groups] if isinstance(p0, np.ndarray) else _rest(tried.sum() - tried, lost.sum() - lost, p0)
+    gain = gains(lost, tried, rest)
     if others is not None:
         lossy = where[seen.lost[where] > 0]
         ends = np.unique(np.stack([np.searchsorted(groups, group[lossy]), others[lossy]]), axis=1)
@@ -185,7 +202,6 @@ def _strongest(
     if gain[best] <= 0:
         return None
     lines = where[index == best]
-    total, all_lost = float(tried.sum() - tried[best]), float(lost.sum() - lost[best])
     return Suspect(
         direction=direction,
         name=_name(seen, direction, int(lines[0])),
@@ -193,7 +209,7 @@ def _strongest(
         tried=float(tried[best]),
         lost=float(lost[best]),
         gain=float(gain[best]),
-        rest=min(p0, all_lost / total) if total else p0,
+        rest=float(rest[best]),
     )
 
 

@@ -54,6 +54,12 @@ def test_where_both_ways_lose_alike_the_direction_stays_open() -> None:
     assert "what it sends: 3.0 %, too close to tell the direction" in found(pairs)[0].sentence
 
 
+def test_nine_lost_against_two_is_enough_to_tell_the_direction_and_four_against_two_is_not() -> None:
+    assert places(full_mesh(5, ingress("node-3", 9 / 800, echo=2 / 800), n=400)) == [("node-3", "ingress")]
+    few = full_mesh(5, lambda src, dst: 0.02 if dst == "node-3" else 0.01 if src == "node-3" else 0.0, n=50)
+    assert places(few) == [("node-3", "both")]
+
+
 def test_datagrams_alone_give_no_direction() -> None:
     pairs = full_mesh(5, ingress("node-3", 0.05, echo=0.01), proto="udp")
     assert places(pairs) == [("node-3", "both")]
@@ -142,6 +148,6 @@ def test_false_findings_are_rare_at_the_floor() -> None:
 
 
 def test_the_gain_is_the_likelihood_ratio() -> None:
-    gain = gains(np.array([2.0, 0.0]), np.array([100.0, 100.0]), 0.001)
+    gain = gains(np.array([2.0, 0.0]), np.array([100.0, 100.0]), np.full(2, 0.001))
     expected = 2 * np.log(0.02 / 0.001) + 98 * np.log(0.98 / 0.999)
     assert gain.tolist() == pytest.approx([expected, 0.0])
