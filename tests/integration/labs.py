@@ -1,5 +1,6 @@
 """Runs of the whole lab as a user starts it, and what every one of them must hold."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from kpatrol.lab.state import MANIFEST, base_folder
 
 TASKS = Path(__file__).parent / "tasks"
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -54,23 +57,43 @@ def assert_adds_up(rounds: list[dict[str, Any]]) -> None:
 
 
 def leftovers() -> list[str]:
-    """Namespaces, bridges, folders and processes that labs of this user have left."""
-    namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split("\n")
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.split("\n")
-    folders = [str(p) for base in ("/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
+    """Namespaces, interfaces, folders and processes that ended labs of this user have left.
+
+    Labs that run now (somebody else's, beside the tests) are not leftovers: their owner holds its manifest's lock.
+    """
+    namespaces = said("ip", "netns", "list").split("\n")
+    links = [line.split(": ")[1] for line in said("ip", "-o", "link").splitlines() if ": " in line]
+    folders = [str(p) for base in {"/tmp", "/var/tmp", os.environ.get("XDG_RUNTIME_DIR") or "/tmp"}
                for p in Path(base).glob(f"kpatrol-{os.getuid()}*/lab-*")]  # fmt: skip
     folders += [str(p) for p in Path("/var/tmp").glob(f"kpatrol-{os.getuid()}-lab-*")]
-    found = [n for n in namespaces if n.startswith("kp-")]
-    found += [line for line in links if line.split(": ")[1:2] and line.split(": ")[1].startswith("kp")]
-    return [*found, *folders, *_marked()]
+    found = [n for n in namespaces if n.startswith("kp-")] + [n for n in links if n.startswith("kp")] + folders
+    running = {a.name.removeprefix("lab-") for a in base_folder(os.environ).glob("lab-*") if _owned(a)}
+    return [name for name in [*found, *_marked()] if not any(lab in name for lab in running)]
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _owned(folder: Path) -> bool:
+    try:
+        with (folder / MANIFEST).open("rb") as manifest:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 def _marked() -> list[str]:
+    """Processes whose environment names a lab: `id: command`."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if b"KPATROL_LAB_ID=" in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
+        found += [f"{v.decode()}: {command}" for v in variables if v.startswith(b"KPATROL_LAB_ID=")]
     return found
