@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from kpatrol.lab.state import MANIFEST, base_folder
+from kpatrol.lab.state import base_folder, is_owned
 
 ADDRESSES = "addresses.json"
 
@@ -34,19 +33,8 @@ def write_addresses(folder: Path, addresses: Addresses) -> None:
 def running_labs(env: Mapping[str, str]) -> list[Addresses]:
     """The labs of this user whose owner lives and that have told their addresses."""
     folders = sorted(base_folder(env).glob("lab-*"))
-    return [_read(folder) for folder in folders if (folder / ADDRESSES).exists() and _owned(folder)]
+    return [_read(folder) for folder in folders if (folder / ADDRESSES).exists() and is_owned(folder)]
 
 
 def _read(folder: Path) -> Addresses:
     return msgspec.json.decode((folder / ADDRESSES).read_bytes(), type=Addresses)
-
-
-def _owned(folder: Path) -> bool:
-    try:
-        with (folder / MANIFEST).open("rb") as manifest:
-            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False

@@ -70,6 +70,18 @@ def boot_id() -> str:
         return ""
 
 
+def is_owned(folder: Path) -> bool:
+    """Whether the lab of this folder has an owner that lives."""
+    try:
+        with (folder / MANIFEST).open("rb") as manifest:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 def read_manifest(path: Path) -> list[Entry]:
     """All whole lines of a manifest, in the order written."""
     entries = []

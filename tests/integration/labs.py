@@ -1,6 +1,5 @@
 """Runs of the whole lab as a user starts it, and what every one of them must hold."""
 
-import fcntl
 import json
 import os
 import subprocess
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kpatrol.lab.state import MANIFEST, base_folder
+from kpatrol.lab.state import base_folder, is_owned
 
 TASKS = Path(__file__).parent / "tasks"
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -67,23 +66,12 @@ def leftovers() -> list[str]:
                for p in Path(base).glob(f"kpatrol-{os.getuid()}*/lab-*")]  # fmt: skip
     folders += [str(p) for p in Path("/var/tmp").glob(f"kpatrol-{os.getuid()}-lab-*")]
     found = [n for n in namespaces if n.startswith("kp-")] + [n for n in links if n.startswith("kp")] + folders
-    running = {a.name.removeprefix("lab-") for a in base_folder(os.environ).glob("lab-*") if _owned(a)}
+    running = {a.name.removeprefix("lab-") for a in base_folder(os.environ).glob("lab-*") if is_owned(a)}
     return [name for name in [*found, *_marked()] if not any(lab in name for lab in running)]
 
 
 def said(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def _owned(folder: Path) -> bool:
-    try:
-        with (folder / MANIFEST).open("rb") as manifest:
-            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
 
 
 def _marked() -> list[str]:

@@ -11,7 +11,8 @@ from topics.round_verdicts import EXAMPLE, RoundVerdict
 
 STABLE = {
     "round", "verdict", "why", "revision", "final", "success_rate", "mean_us", "p50_us", "p99_us", "planned", "stored",
-    "unsent", "declared_missing", "unexplained", "duplicates", "verdict_delay_s", "trust", "requests", "loss", "findings",
+    "unsent", "declared_missing", "unexplained", "duplicates", "verdict_delay_s", "trust", "requests", "loss",
+    "findings",
 }  # fmt: skip
 
 
