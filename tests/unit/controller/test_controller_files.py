@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.controller.controller_world import ENDPOINT_ONLY, World, net_reach, tasks
 
 from controller.addressbook import BadAddressBook, read_address_book
 from controller.config import ControllerConfig
 from controller.source_files import StatusFolder, TaskFolder, status_file, task_uid
 from controller.status import go_duration, memory_from, rfc3339
 from controller.tasks import Limits, TaskFileErrors
+from tests.unit.controller.controller_world import ENDPOINT_ONLY, World, net_reach, tasks
 from topics.connection import BadConfiguration
 
 

@@ -1,9 +1,8 @@
 """Membership: who is there, who sits where, when a new epoch comes."""
 
-from tests.unit.controller.controller_world import START, S, report
-
 from controller.members import Roster, next_epoch, seated
 from controller.observed import Observed
+from tests.unit.controller.controller_world import START, S, report
 from topics import mesh_members
 
 

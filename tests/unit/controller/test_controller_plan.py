@@ -4,11 +4,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, S, World, net_reach, report, tasks, verdict_of
 
 from controller import plan as plans
 from controller.addressbook import AddressBook
 from controller.plan import Settings, plan
+from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, S, World, net_reach, report, tasks, verdict_of
 from topics.round_progress import AgentGone
 from topics.task_rounds import RoundCancelled, RoundScheduled
 

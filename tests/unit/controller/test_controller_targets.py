@@ -1,13 +1,12 @@
 """From a task and an address book to the targets of a round."""
 
-from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_reach, report
-
 from controller.addressbook import AddressBook, SecretFiles
 from controller.members import Epoch, seated
 from controller.resolve import Resolved, resolve
 from controller.rounds import build_round
 from controller.schedule import timing
 from controller.tasks import Task, load_tasks
+from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_reach, report
 from topics import share
 from topics.mesh_members import digest
 from topics.outcome import Layer, Proto
