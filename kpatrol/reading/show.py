@@ -1,6 +1,7 @@
 """`kpatrol report`: find the store, read, print."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from kpatrol.reading.tables import task_report
 from topics.round_verdicts import RoundVerdict
 
 # Where a terminal cannot be asked for its width (a pipe, a log), wide enough for the rounds table.
-PLAIN_WIDTH = 190
+PLAIN_WIDTH = 120
 
 
 def open_store(*, url: str, env: Mapping[str, str]) -> Store:
@@ -62,4 +63,7 @@ def print_report(store: Store, verdicts: Sequence[RoundVerdict], *, console: Con
 def make_console() -> Console:
     """Standard output: colours on a terminal, plain and wide elsewhere."""
     console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH, no_color=True)
+    if console.is_terminal:
+        return console
+    asked = os.environ.get("COLUMNS", "")
+    return Console(width=int(asked) if asked.isdigit() else PLAIN_WIDTH, no_color=True)

@@ -14,38 +14,34 @@ from topics.round_verdicts import Loss, Pair, RoundVerdict
 VERDICT_STYLE = {"succeed": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 MATRIX_MAX = 24
 WORST_SHOWN = 8
+REASONS_SHOWN = 3
 
 
 def task_report(task: str, verdicts: Sequence[RoundVerdict], cells: Sequence[Cell]) -> RenderableType:
     """Everything about one task's rounds, newest revision each."""
-    parts: list[RenderableType] = [rounds_table(verdicts)]
-    parts += [_why(v) for v in verdicts]
-    parts += findings(verdicts)
-    worst = [pair for v in verdicts for pair in v.worst]
+    blank = Text("")
+    parts: list[RenderableType] = [rounds_table(verdicts), *(_why(v) for v in verdicts)]
+    parts += [blank, *findings(verdicts), blank, completeness_table(verdicts)]
+    worst = [(v.round, pair) for v in verdicts for pair in v.worst]
     if worst:
-        parts.append(worst_table(worst))
+        parts += [blank, worst_table(worst)]
     if cells:
-        parts.append(matrix(cells))
+        parts += [blank, matrix(cells)]
     title = f"{task}: {len(verdicts)} round{'s' if len(verdicts) != 1 else ''}"
     return Panel(Group(*parts), title=title, title_align="left")
 
 
 def rounds_table(verdicts: Sequence[RoundVerdict]) -> Table:
-    """One line a round."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("round")
-    table.add_column("verdict")
+    """What each round came to: one line a round."""
+    table = _table("", ["round", "verdict", "trust"])
     for name in ("success", "mean", "p50", "p90", "p99", "p99 from sent", "packet loss [95 %]"):
         table.add_column(name, justify="right")
-    for name in ("planned", "stored", "unsent", "missing", "unexplained", "dup."):
-        table.add_column(name, justify="right")
-    table.add_column("trust")
-    table.add_column("verdict after", justify="right")
     for v in verdicts:
         mark = "" if v.final else " (provisional)"
         table.add_row(
-            str(v.round) if v.revision == 1 else f"{v.round} rev. {v.revision}",
+            _number(v),
             Text(v.verdict + mark, style=VERDICT_STYLE[v.verdict]),
+            Text(v.trust.grade, style="yellow" if v.trust.grade != "good" else ""),
             words.percent(v.success_rate),
             words.delay(v.delay.mean_us),
             words.delay(v.delay.p50_us),
@@ -53,16 +49,56 @@ def rounds_table(verdicts: Sequence[RoundVerdict]) -> Table:
             words.delay(v.delay.p99_us),
             words.delay(v.sent_delay.p99_us),
             loss_text(v.loss),
+        )
+    return table
+
+
+def completeness_table(verdicts: Sequence[RoundVerdict]) -> Table:
+    """planned = stored + unsent + missing + unexplained, a line a round."""
+    table = _table("every request accounted for", ["round"])
+    for name in (
+        "planned",
+        "=",
+        "stored",
+        "+",
+        "unsent",
+        "+",
+        "missing",
+        "+",
+        "unexplained",
+        "",
+        "twice",
+        "verdict after",
+    ):
+        table.add_column(name, justify="right")
+    for v in verdicts:
+        table.add_row(
+            _number(v),
             words.count(v.planned),
+            "=",
             words.count(v.stored),
+            "+",
             words.count(v.unsent),
+            "+",
             words.count(v.declared_missing),
+            "+",
             Text(words.count(v.unexplained), style="bold red" if v.unexplained else ""),
+            "",
             words.count(v.duplicates),
-            Text(v.trust.grade, style="yellow" if v.trust.grade != "good" else ""),
             "–" if v.verdict_delay_s is None else f"{v.verdict_delay_s:.2f} s",
         )
     return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
+    for name in columns:
+        table.add_column(name)
+    return table
+
+
+def _number(verdict: RoundVerdict) -> str:
+    return str(verdict.round) if verdict.revision == 1 else f"{verdict.round} rev. {verdict.revision}"
 
 
 def loss_text(loss: Loss) -> str:
@@ -78,7 +114,8 @@ def _why(verdict: RoundVerdict) -> Text:
     line.append(verdict.why, style="")
     reasons = [*verdict.trust.reasons, *verdict.missing_causes]
     if reasons:
-        line.append(f" ({'; '.join(reasons)})", style="yellow")
+        more = f"; and {len(reasons) - REASONS_SHOWN} more" if len(reasons) > REASONS_SHOWN else ""
+        line.append(f" ({'; '.join(reasons[:REASONS_SHOWN])}{more})", style="yellow")
     return line
 
 
@@ -101,18 +138,22 @@ def findings(verdicts: Sequence[RoundVerdict]) -> list[RenderableType]:
     return lines
 
 
-def worst_table(pairs: Sequence[Pair]) -> Table:
-    """The lossiest, then the slowest pairs over the rounds shown."""
-    ranked = sorted(pairs, key=lambda p: (-p.requests.failed, -p.loss.rate, -(p.delay.p99_us or 0)))
-    table = Table(box=None, pad_edge=False, title="worst pairs", title_justify="left", header_style="bold")
-    for name in ("source", "target", "via"):
-        table.add_column(name)
+def worst_table(pairs: Sequence[tuple[int, Pair]]) -> Table:
+    """The pairs with the most failures, then the lossiest, then the slowest, with their round."""
+
+    def badness(item: tuple[int, Pair]) -> tuple[int, float, float]:
+        _, pair = item
+        return (-pair.requests.failed, -pair.loss.rate, -(pair.delay.p99_us or 0))
+
+    ranked = sorted(pairs, key=badness)
+    table = _table("worst pairs", ["round", "source", "destination", "via"])
     for name in ("ok", "failed", "packet loss [95 %]", "p50", "p99"):
         table.add_column(name, justify="right")
-    for pair in ranked[:WORST_SHOWN]:
+    for number, pair in ranked[:WORST_SHOWN]:
         table.add_row(
+            str(number),
             pair.src,
-            pair.target,
+            pair.dst or pair.target,
             f"{pair.proto} {pair.layer}",
             words.count(pair.requests.ok),
             words.count(pair.requests.failed),
@@ -130,19 +171,13 @@ def matrix(cells: Sequence[Cell]) -> RenderableType:
     if len(sources) > MATRIX_MAX or len(targets) > MATRIX_MAX:
         return Text(f"matrix: {len(sources)} × {len(targets)} is too wide for a terminal; use --json", style="dim")
     by_pair = {(c.src, c.dst): c for c in cells}
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title="packet loss in %, source (down) × destination (across); ✗n: n requests failed",
-        title_justify="left",
-        header_style="bold",
-    )
-    table.add_column("")
+    title = Text("packet loss in %, source ↓ × destination →; ✗n: n requests failed", style="italic")
+    table = _table("", [""])
     for target in targets:
         table.add_column(target, justify="right")
     for source in sources:
         table.add_row(source, *(_cell(by_pair.get((source, target))) for target in targets))
-    return table
+    return Group(title, table)
 
 
 def _cell(cell: Cell | None) -> Text:
