@@ -136,7 +136,7 @@ def bare(port: int, *, rate: float, seconds: float) -> float:
     """CPU in µs of the barest loop that does the same on one connection: timer, send, wait, receive; no record."""
     request = (
         b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: kpatrol\r\naccept: */*\r\n"
-        b"traceparent: 00-%s-%s-01\r\nkpatrol-from: bare;1;1\r\n\r\n" % (b"a" * 32, b"b" * 16)
+        b"traceparent: 00-%s-%s-01\r\nkpatrol-from: bare;1;0;1\r\n\r\n" % (b"a" * 32, b"b" * 16)
     )
     due, sent, done = int(rate * seconds), 0, 0
     libc = ctypes.CDLL(None)

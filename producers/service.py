@@ -92,7 +92,7 @@ def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journ
     outbox = Outbox(spool=spool, publisher=publisher)
     store = Store(spool=spool, outbox=outbox)
     receiving = ServingAccount(
-        take=receipts.take, identity=config.identity, incarnation=incarnation, store=store, metrics=metrics
+        receipts=receipts, identity=config.identity, incarnation=incarnation, store=store, metrics=metrics
     )
     bench = Bench(
         config=config,
@@ -111,7 +111,7 @@ def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journ
             members=members,
             metrics=metrics,
             clock=clock,
-            after_round=receiving.flush,
+            after_round=receiving.round_over,
         )
     )
     outbox.on_settled = rounds.on_settled

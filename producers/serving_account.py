@@ -1,55 +1,76 @@
-"""What the responder received, sent every two seconds and after each round, by the same way as results.
+"""What the responder received, sent by the same way as results: ripe runs every two seconds, all of a round at its end.
 
-A kill -9 loses at most the receipts of the last two seconds; nothing else does.
+The judge compares both ends as soon as a round's results are there, so after the agent's own share has ended it looks
+four times a second for sources that have fallen silent. A kill -9 loses at most the runs not yet ripe (see receipts);
+what is judged then without them has no direction, and says so.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import time
 
 import pyarrow as pa
 
 from producers.batches import receipts_envelope
 from producers.config import Identity
 from producers.metrics import Metrics
+from producers.receipts import OLD_US, Receipts
 from producers.share import Store
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
+# After a round: how often, for how long, and how long a source must have been silent.
+EAGER_S = 0.25
+EAGER_FOR_S = 3.0
+SILENT_S = 0.2
 
 
 class ServingAccount:
     """Takes the receipts collected so far and puts them on their way."""
 
     def __init__(
-        self,
-        *,
-        take: Callable[[], pa.RecordBatch | None],
-        identity: Identity,
-        incarnation: int,
-        store: Store,
-        metrics: Metrics,
+        self, *, receipts: Receipts, identity: Identity, incarnation: int, store: Store, metrics: Metrics
     ) -> None:
-        self._take = take
+        self._receipts = receipts
         self._identity = identity
         self._incarnation = incarnation
         self._store = store
         self._metrics = metrics
         self._next_seq = 0
+        self._eager_until_s = 0.0
+        self._round_over = asyncio.Event()
 
     async def run(self) -> None:
-        """Flush every `EVERY_S` until cancelled, and once more then."""
+        """Send what is ripe until cancelled, and everything then."""
         try:
             while True:
-                await asyncio.sleep(EVERY_S)
-                self.flush()
+                eager = time.monotonic() < self._eager_until_s
+                await self._wait(EAGER_S if eager else EVERY_S)
+                silent_us = int(SILENT_S * 1e6) if eager else OLD_US
+                self._send(self._receipts.take_ripe(now_us=time.time_ns() // 1000, silent_us=silent_us))
         finally:
             self.flush()
 
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._round_over.wait()
+                self._round_over.clear()
+                # Others end within moments of us; one row for all of a source's rest, not two.
+                await asyncio.sleep(EAGER_S)
+
+    def round_over(self) -> None:
+        """The agent's own share of a round has ended, so the others' shares end about now."""
+        self._eager_until_s = time.monotonic() + EAGER_FOR_S
+        self._round_over.set()
+
     def flush(self) -> None:
-        """Put what was received since the last time on its way, if anything."""
-        rows = self._take()
+        """Put everything that was received since the last time on its way."""
+        self._send(self._receipts.take())
+
+    def _send(self, rows: "pa.RecordBatch | None") -> None:
         if rows is None or not rows.num_rows:
             return
         seq, self._next_seq = self._next_seq, self._next_seq + 1

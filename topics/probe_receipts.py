@@ -1,8 +1,18 @@
-"""probe-receipts-v1: what the serving side received, per round, source and protocol.
+"""probe-receipts-v1: what the serving side received and what it lost on the way back, per round, source and protocol.
 
 Written by agents about the requests that reached them, read by the sink. Key: the serving agent. One row stands for
 a run of requests of one source: `bitmap` marks which of `first_seq` … arrived (bit i = first_seq + i), so the
 volume grows with the number of sources, not of requests.
+
+Rows are additive. TCP's part (`accepted` … `retrans`) is the growth of the kernel's counters of the connections that
+carried these requests since the row before; a row without requests tells only of such growth. `target` is the place of
+the requests' target in their source's list (probe-results-v1), UNKNOWN_TARGET where a request does not say it;
+`last_seq` is a request of the same source and target, by which a row without a bitmap is joined, too.
+- `accepted`: connections that began; `sent`: SYN-ACKs and segments with data, those sent again included;
+- `lost`: of these, what never arrived: sent again and not reported as a duplicate by the peer. A report that comes
+  later makes a row's `lost` negative: sum them;
+- `synack_lost`: the SYN-ACKs in `lost`. For each of them the client sent its SYN again and took it for lost;
+- `retrans`: all segments sent again, needless ones included, as the kernel's TcpRetransSegs counts them.
 """
 
 from typing import Any
@@ -14,14 +24,22 @@ from topics import arrow
 from topics.ids import agent_key
 from topics.spec import DAY_S, InvalidMessage, Topic
 
+UNKNOWN_TARGET = 0xFFFF
+
 _FIELDS: "list[pa.Field[Any]]" = [
     pa.field("round_id", pa.uint64(), nullable=False),
     pa.field("src_agent", pa.string(), nullable=False),
     pa.field("proto", pa.uint8(), nullable=False),
+    pa.field("target", pa.uint16(), nullable=False),
     pa.field("first_seq", pa.uint32(), nullable=False),
+    pa.field("last_seq", pa.uint32(), nullable=False),
     pa.field("received", pa.uint32(), nullable=False),
     pa.field("duplicates", pa.uint32(), nullable=False),
     pa.field("reordered", pa.uint32(), nullable=False),
+    pa.field("accepted", pa.uint32(), nullable=False),
+    pa.field("sent", pa.uint32(), nullable=False),
+    pa.field("lost", pa.int32(), nullable=False),
+    pa.field("synack_lost", pa.uint32(), nullable=False),
     pa.field("segs_in", pa.uint32(), nullable=False),
     pa.field("segs_out", pa.uint32(), nullable=False),
     pa.field("retrans", pa.uint32(), nullable=False),
@@ -77,10 +95,16 @@ EXAMPLE = Receipts(
                 "round_id": 7,
                 "src_agent": "node-1",
                 "proto": 4,
+                "target": 0,
                 "first_seq": 0,
+                "last_seq": 1,
                 "received": 2,
                 "duplicates": 0,
                 "reordered": 0,
+                "accepted": 1,
+                "sent": 3,
+                "lost": 0,
+                "synack_lost": 0,
                 "segs_in": 4,
                 "segs_out": 4,
                 "retrans": 0,

@@ -1,15 +1,17 @@
 """HTTP and HTTPS requests (HTTP/1.1). Redirects are not followed: their status is the result.
 
 Judgement of a whole reply, first rule that fits: another agent, or none, answers for the agent we asked →
-`wrong_peer`; the task names a status and this is another → `http_error`; anything else is `ok` with its status, as
-kdoctor has it. A task that asks for HTTP/2 ends in `bad_reply` / `http2_not_supported`.
+`wrong_peer`; that agent, but not the incarnation of it that answered first in this round → `target_gone`; the task
+names a status and this is another → `http_error`; anything else is `ok` with its status, as kdoctor has it. A task that
+asks for HTTP/2 ends in `bad_reply` / `http2_not_supported`.
 
-Each request carries `traceparent` and `kpatrol-from: <agent>;<round id, hex>;<seq>`, so the serving agent can name the
-very request; the reply carries `kpatrol-agent: <agent>/<incarnation>`.
+Each request carries `traceparent` and `kpatrol-from: <agent>;<round id, hex>;<target>;<seq>` (see mark), so the serving
+agent can name the very request; the reply carries `kpatrol-agent: <agent>/<incarnation>`.
 """
 
 from collections.abc import Iterable
 
+from producers import mark
 from producers.probes.base import Channel, Setup, bare_row
 from producers.probes.http_reply import Judge, Memory, Message, ReplyReader
 from producers.probes.stream import Reply, StreamChannel, Wire
@@ -106,18 +108,24 @@ def template(*, request: HttpRequest, setup: Setup) -> bytes:
     if any(_breaks(line) for line in lines) or not request.method.isalpha() or " " in path:
         raise ValueError("request line or header with a line break or a blank in the wrong place")
     head = "\r\n".join([*lines, f"traceparent: 00-{setup.trace_id.hex()}-"]).encode("utf-8")
-    middle = f"-01\r\nkpatrol-from: {setup.agent};{setup.round_.round_id:x};".encode()
+    whose = mark.prefix(agent=setup.agent, round_id=setup.round_.round_id, target=setup.index)
+    middle = f"-01\r\n{mark.HEADER}: {whose}".encode()
     return _escaped(head) + b"%016x" + _escaped(middle) + b"%d\r\n\r\n" + _escaped(body)
 
 
 def judgement(*, target: Target, expected_status: int | None) -> Judge:
-    """The rule that turns a whole message into a reply."""
+    """The rule that turns a whole message into a reply; it remembers which incarnation of the agent answered first."""
+    first = b""
 
     def judge(message: Message) -> Reply:
-        peer = message.agent.partition(b"/")[0].decode("utf-8", "replace")
+        nonlocal first
+        name, _, incarnation = message.agent.partition(b"/")
+        peer = name.decode("utf-8", "replace")
         outcome, error = Outcome.ok, "extra_bytes" if message.extra else ""
         if target.agent and peer != target.agent:
             outcome, error = Outcome.wrong_peer, "wrong_peer" if peer else "no_agent"
+        elif target.agent and incarnation != (first := first or incarnation):
+            outcome, error = Outcome.target_gone, "agent_replaced"
         elif expected_status is not None and message.status != expected_status:
             outcome, error = Outcome.http_error, str(message.status)
         return Reply(outcome, error, message.status, peer, message.body_bytes, message.keep_alive)

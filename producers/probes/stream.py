@@ -9,6 +9,7 @@ before and then lay idle for a second or more, not one byte of a reply came, and
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -58,7 +59,10 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """How a channel's connections are made. `codec` None means connecting is the whole probe."""
+    """How a channel's connections are made. `codec` None means connecting is the whole probe.
+
+    `farewell` makes the bytes that such a probe leaves when its counters have been read; no answer is waited for.
+    """
 
     codec: Callable[[], Codec] | None
     req_bytes: int = 0
@@ -66,6 +70,7 @@ class Wire:
     server_name: str = ""
     keep: bool = True
     repeatable: bool = True
+    farewell: Callable[[int], bytes] | None = None
 
 
 class StreamChannel:
@@ -449,6 +454,10 @@ class StreamConnection(asyncio.Protocol):
             # Nothing of ours is left to send, and a TLS transport that closes politely waits for the other side.
             self.transport.abort()
         elif self.sock is not None and not opening:
+            farewell = channel.wire.farewell
+            if farewell is not None and self.connect_us:
+                with contextlib.suppress(OSError):
+                    self.sock.send(farewell(self.seq))
             self.sock.close()
 
 

@@ -15,6 +15,8 @@ UNACKED, RTT, RETRANS, SEGS_OUT, SEGS_IN, MIN_RTT, DATA_SEGS_OUT, DSACK_DUPS = r
 
 _FIELDS = struct.Struct("=24xI40xI28xI32xII4xI4xI56xI")
 _LENGTH = _FIELDS.size
+# snd_mss, total_retrans, bytes_retrans
+_OPENING = struct.Struct("=16xI80xI104xQ")
 _OPTION = getattr(socket, "TCP_INFO", None)
 # The kernel reports "no sample yet" of the minimum as all ones.
 _NO_RTT = 0xFFFFFFFF
@@ -46,6 +48,21 @@ def parse(data: bytes) -> Info:
         data = data.ljust(_LENGTH, b"\0")
     info: Info = _FIELDS.unpack_from(data)
     return info
+
+
+def synacks_sent_again(sock: socket.socket) -> int:
+    """How often the SYN-ACK of a connection just accepted was sent again.
+
+    The kernel counts these among the connection's retransmissions but not among its bytes, so what a TLS handshake
+    had to repeat meanwhile can be told from them.
+    """
+    try:
+        data = sock.getsockopt(6, _OPTION, _OPENING.size)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return 0
+    mss, retrans, again_bytes = _OPENING.unpack_from(data.ljust(_OPENING.size, b"\0"))
+    data_segments = -(-again_bytes // mss) if mss else 0
+    return int(max(0, retrans - data_segments))
 
 
 def packets(before: Info, after: Info, *, opened: bool, opening_retrans: int = 0, timed_out: bool = False) -> Packets:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from producers.receipts import Receipts
 from producers.responder.http import HttpConnection, HttpService
-from producers.responder.tcp import EchoConnection
+from producers.responder.tcp import EchoConnection, EchoService
 from producers.responder.udp import Reflector
 from topics.outcome import Proto
 
@@ -24,7 +24,7 @@ class Responder:
         self._servers: list[asyncio.Server] = []
         self._services: list[HttpService] = []
         self._reflectors: list[Reflector] = []
-        self._echoes: set[EchoConnection] = set()
+        self._echoes: list[EchoService] = []
 
     async def open_http(
         self, *, service: HttpService, addresses: Sequence[str], port: int, tls: ssl.SSLContext | None
@@ -33,9 +33,10 @@ class Responder:
         self._services.append(service)
         await self._listen(lambda: HttpConnection(service), addresses, port, tls)
 
-    async def open_tcp(self, *, addresses: Sequence[str], port: int) -> None:
+    async def open_tcp(self, *, service: EchoService, addresses: Sequence[str], port: int) -> None:
         """Listen for TCP. Raises OSError."""
-        await self._listen(lambda: EchoConnection(self._echoes), addresses, port, None)
+        self._echoes.append(service)
+        await self._listen(lambda: EchoConnection(service), addresses, port, None)
 
     def open_udp(self, *, agent: str, addresses: Sequence[str], port: int, receipts: Receipts) -> None:
         """Reflect UDP probes. Raises OSError."""
@@ -48,8 +49,8 @@ class Responder:
             server.close()
         for service in self._services:
             service.close()
-        for echo in list(self._echoes):
-            echo.abort()
+        for echo in self._echoes:
+            echo.close()
         for reflector in self._reflectors:
             reflector.close()
         # The connections hear of it in the loop's next turns.
@@ -95,7 +96,7 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
             service = HttpService(agent=agent, incarnation=incarnation, proto=Proto.https, receipts=receipts)
             await responder.open_http(service=service, addresses=addresses, port=https_port, tls=tls)
         if tcp_port:
-            await responder.open_tcp(addresses=addresses, port=tcp_port)
+            await responder.open_tcp(service=EchoService(receipts=receipts), addresses=addresses, port=tcp_port)
         if udp_port:
             responder.open_udp(agent=agent, addresses=addresses, port=udp_port, receipts=receipts)
     except OSError:

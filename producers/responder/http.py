@@ -14,9 +14,11 @@ from typing import cast
 
 import httptools
 
-from producers.probes import tcp_info
-from producers.receipts import Receipts, Source
+from producers import mark
+from producers.mark import Mark
+from producers.receipts import Receipts
 from producers.responder.echo import Answer, Counters, Request, answer, encoded, probe_answer, trouble
+from producers.responder.segments import Segments
 from topics.outcome import Proto
 
 MAX_HEAD_BYTES = 64 << 10
@@ -25,11 +27,11 @@ MAX_WAITING = 64
 IDLE_S = 120.0
 _SWEEP_S = 10.0
 _MARK = b"traceparent: 00-"
-_TAIL = re.compile(
-    rb"[0-9a-f]{32}-[0-9a-f]{16}-01\r\nkpatrol-from: ([^\x00-\x20;]{1,253});([0-9a-f]{1,16});([0-9]{1,10})\r\n\r\n"
-)
-_FROM = re.compile(r"([^\x00-\x20;]{1,253});([0-9a-f]{1,16});([0-9]{1,10})")
-_MAX_SEQ = (1 << 32) - 1
+_TAIL = re.compile(rb"[0-9a-f]{32}-[0-9a-f]{16}-01\r\nkpatrol-from: (?:" + mark.PATTERN + rb")\r\n\r\n")
+# After the last answer the connection stays until the client has ended it, so that what became of the answer is seen.
+LINGER_S = 3.0
+# Through TLS there is no ending of one direction alone: the client must see the end soon.
+LINGER_TLS_S = 0.5
 
 
 class HttpService:
@@ -50,7 +52,7 @@ class HttpService:
     def collect(self) -> None:
         """Bring every connection's segment counters up to date."""
         for connection in self.connections:
-            connection.count_segments()
+            connection.segments.collect()
 
     def close(self) -> None:
         """Close every connection."""
@@ -82,9 +84,6 @@ class HttpConnection(asyncio.Protocol):
         self._messages = 0
         self._waiting: deque[tuple[Answer, bool, bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._source: Source | None = None
-        self._counted = tcp_info.NOTHING
-        self._dirty = False
         self._closing = False
         self._client = ""
         self.used_s = self._loop.time()
@@ -98,6 +97,7 @@ class HttpConnection(asyncio.Protocol):
         shared = transport.get_extra_info("socket")
         # A socket object of our own on the transport's descriptor: the transport's stands in for few calls only.
         self._sock = socket.socket(shared.family, socket.SOCK_STREAM, fileno=shared.fileno())
+        self.segments = Segments(sock=self._sock, receipts=self._service.receipts)
         # Through TLS only the transport may write.
         self._direct = transport.get_extra_info("ssl_object") is None
         self._service.connections.add(self)
@@ -107,12 +107,13 @@ class HttpConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._service.connections.discard(self)
+        self.segments.collect()
         if self._sock.fileno() >= 0:
             self._sock.detach()
 
     def eof_received(self) -> None:
         """The client has ended: the last look at the counters."""
-        self.count_segments()
+        self.segments.collect(ended=True)
 
     def abort(self) -> None:
         """Close at once."""
@@ -124,43 +125,27 @@ class HttpConnection(asyncio.Protocol):
         prefix = self._prefix
         if prefix and self._quiet and not self._waiting and not self._closing and data.startswith(prefix):
             match = _TAIL.fullmatch(data, len(prefix))
-            if match is not None and self._from(match[1].decode("latin-1"), match[2], match[3]):
+            told = mark.of(match) if match is not None else None
+            if told is not None:
+                self._came(told)
                 self._send(self._service.quick)
                 return
         self._parse(data)
 
     # --- receipts ---
 
-    def _from(self, agent: str, round_hex: bytes | str, seq_text: bytes | str) -> bool:
-        """Record whose request it is; false where the numbers are none of ours."""
-        seq, round_id = int(seq_text), int(round_hex, 16)
-        if seq > _MAX_SEQ:
-            return False
-        now_ns = time.time_ns()
+    def _came(self, told: Mark) -> None:
+        """Record whose request it is."""
         service = self._service
-        source = self._source
-        if source is None or source[0] != round_id or source[1] != agent:
-            self.count_segments()
-            self._source = (round_id, agent, service.proto)
-        self._dirty = True
+        self.segments.begin((told.round_id, told.agent, service.proto, told.target))
         service.receipts.received(
-            round_id=round_id, src_agent=agent, proto=service.proto, seq=seq, now_us=now_ns // 1000
+            round_id=told.round_id,
+            src_agent=told.agent,
+            proto=service.proto,
+            target=told.target,
+            seq=told.seq,
+            now_us=time.time_ns() // 1000,
         )
-        return True
-
-    def count_segments(self) -> None:
-        """Add what the connection's counters have grown by since the last time to its source's receipt."""
-        if not self._dirty or self._source is None or self._sock.fileno() < 0:
-            return
-        self._dirty = False
-        before, self._counted = self._counted, tcp_info.read(self._sock)
-        if self._counted is tcp_info.NOTHING:
-            self._counted = before
-            return
-        segs_in, segs_out, retrans = (
-            self._counted[field] - before[field] for field in (tcp_info.SEGS_IN, tcp_info.SEGS_OUT, tcp_info.RETRANS)
-        )
-        self._service.receipts.segments(self._source, segs_in=segs_in, segs_out=segs_out, retrans=retrans)
 
     # --- parsing ---
 
@@ -235,9 +220,10 @@ class HttpConnection(asyncio.Protocol):
         self._reset()
         self._messages += 1
         self._quiet = True
-        source = _FROM.fullmatch(request.headers.get("kpatrol-from", ""))
-        if source is not None:
-            self._from(source[1], source[2], source[3])
+        said = request.headers.get(mark.HEADER)
+        whose = mark.parse(said) if said else None
+        if whose is not None:
+            self._came(whose)
         told = answer(request=request, counters=self._service.counters, server_name=self._service.agent)
         self._probe = told == probe_answer() and method == "GET" and keep_alive and not request.body_bytes
         self._put(told, keep_alive=keep_alive, with_body=method != "HEAD")
@@ -275,8 +261,14 @@ class HttpConnection(asyncio.Protocol):
             self._send(wire)
             if not keep_alive:
                 self._waiting.clear()
-                self.count_segments()
-                self._transport.close()
+                self._end()
+
+    def _end(self) -> None:
+        """Nothing more will be said."""
+        if self._direct:
+            self.segments.ending()
+            self._transport.write_eof()
+        self._timer = self._loop.call_later(LINGER_S if self._direct else LINGER_TLS_S, self._transport.close)
 
     def _send(self, data: bytes) -> None:
         self.used_s = self._loop.time()

@@ -1,27 +1,96 @@
-"""The agent's TCP echo server: accepts, so a connect probe has somebody to meet, and sends back what comes."""
+"""The agent's TCP echo server: accepts, so a connect probe has somebody to meet, and sends back what comes.
+
+A connect probe of another agent leaves one line that says whose it is (see mark) and ends; it gets no answer. Any other
+bytes are sent back.
+"""
 
 import asyncio
+import socket
+import time
 from typing import cast
+
+from producers import mark
+from producers.receipts import Receipts
+from producers.responder.segments import Segments
+from topics.outcome import Proto
+
+
+class EchoService:
+    """What the connections of the TCP listeners share."""
+
+    def __init__(self, *, receipts: Receipts) -> None:
+        self.receipts = receipts
+        self.connections: set[EchoConnection] = set()
+        receipts.add_collector(self.collect)
+
+    def collect(self) -> None:
+        """Bring every connection's segment counters up to date."""
+        for connection in self.connections:
+            connection.segments.collect()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.collect()
+        self.receipts.remove_collector(self.collect)
+        for connection in list(self.connections):
+            connection.abort()
 
 
 class EchoConnection(asyncio.Protocol):
     """One connection; reading stops while the other side does not take its bytes back."""
 
-    def __init__(self, connections: "set[EchoConnection]") -> None:
-        self._connections = connections
+    def __init__(self, service: EchoService) -> None:
+        self._service = service
+        self._began = b""
+        self._unknown = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         self._transport = cast("asyncio.Transport", transport)
-        self._connections.add(self)
+        shared = transport.get_extra_info("socket")
+        # A socket object of our own on the transport's descriptor: the transport's stands in for few calls only.
+        self._sock = socket.socket(shared.family, socket.SOCK_STREAM, fileno=shared.fileno())
+        self.segments = Segments(sock=self._sock, receipts=self._service.receipts)
+        self._service.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
-        self._connections.discard(self)
+        self._service.connections.discard(self)
+        self.segments.collect()
+        if self._sock.fileno() >= 0:
+            self._sock.detach()
+
+    def eof_received(self) -> None:
+        """The client has ended: the last look at the counters."""
+        self.segments.collect(ended=True)
 
     def data_received(self, data: bytes) -> None:
-        """Send it back."""
-        self._transport.write(data)
+        """A probe's line, or bytes to send back."""
+        if self._unknown:
+            data = self._began + data
+            if mark.may_be_line(data):
+                self._began = data
+                return
+            self._unknown = False
+            self._began = b""
+            match = mark.LINE.match(data)
+            told = mark.of(match) if match is not None else None
+            if match is not None and told is not None:
+                self._came(told)
+                data = data[match.end() :]
+        if data:
+            self._transport.write(data)
+
+    def _came(self, told: mark.Mark) -> None:
+        self.segments.begin((told.round_id, told.agent, Proto.tcp, told.target))
+        self._service.receipts.received(
+            round_id=told.round_id,
+            src_agent=told.agent,
+            proto=Proto.tcp,
+            target=told.target,
+            seq=told.seq,
+            now_us=time.time_ns() // 1000,
+        )
 
     def pause_writing(self) -> None:
         """Too much is waiting to be taken."""

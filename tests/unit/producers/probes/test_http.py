@@ -65,7 +65,7 @@ def test_every_request_can_be_named_by_whoever_gets_it(lab: Any) -> None:
             await lab.load(lab.target(port=port), requests=3)
         for seq, head in enumerate(server.heads):
             fields = dict(line.split(b": ", 1) for line in head.strip().split(b"\r\n")[1:])
-            assert fields[b"kpatrol-from"] == b"node-1;ab;%d" % seq
+            assert fields[b"kpatrol-from"] == b"node-1;ab;0;%d" % seq
             version, trace, span, flags = fields[b"traceparent"].decode().split("-")
             assert (version, flags) == ("00", "01")
             assert span == span_id(trace_id=bytes.fromhex(trace), seq=seq)
