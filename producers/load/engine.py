@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _BURST = 32
 # Two ticks are never closer: at high rates one wake-up starts several requests.
 _TICK_US = 50
+# The timer is set anew after this many ticks, before its drift is worth a microsecond.
+_ALIGN_TICKS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,13 @@ class _Load:
         self._lag_max_us = 0
         self._last_sent_us = 0
         self._stopped = False
-        self._armed_us = 0
+        self._behind = False
+        self._ticks = 0
+        self._begun_us = now_us()
+        self._every_us = max(
+            _TICK_US,
+            pacing.gap_us(streams=len(share.streams), rate=share.round_.rate, duration_s=share.round_.duration_s),
+        )
         self._ticker = ticker(self._loop, self._tick)
         self._watch: asyncio.TimerHandle | None = None
         self._channels: list[Channel | None] = [None] * len(share.streams)
@@ -162,7 +170,7 @@ class _Load:
 
     def start(self) -> None:
         self._channels = [self._channel(index, stream) for index, stream in enumerate(self._share.streams)]
-        self._arm()
+        self._align()
         self._watch_oldest()
         self._finish_if_over()
 
@@ -230,28 +238,49 @@ class _Load:
 
     # --- sending ---
 
-    def _arm(self) -> None:
-        if self._next is not None and not self._stopped:
-            due_us = self._start_us + self._next[2]
-            at_us = max(due_us, now_us() + _TICK_US)
-            # Lag is counted from when the timer was asked for, so a round that starts late shows lateness, not lag.
-            self._armed_us = at_us
-            self._ticker.arm(at_us)
+    def _align(self) -> None:
+        """Set the timer to the next due time and the gap between two; ticks drift by less than 1 ns each."""
+        self._ticks = 0
+        if self._next is not None:
+            self._ticker.start(max(1, self._start_us + self._next[2]), self._every_us)
 
     def _tick(self) -> None:
+        """The timer has fired: something is due."""
+        if self._behind:
+            return
         now = now_us()
-        self._lag_max_us = max(self._lag_max_us, now - self._armed_us)
+        if self._next is not None:
+            # With nothing left over from before, what is due now became due when the timer should have fired.
+            self._lag_max_us = max(self._lag_max_us, now - max(self._begun_us, self._start_us + self._next[2]))
+        self._work(now)
+        self._ticks += 1
+        if self._ticks >= _ALIGN_TICKS:
+            self._align()
+
+    def _catch_up(self) -> None:
+        self._behind = False
+        if not self._stopped:
+            self._work(now_us())
+
+    def _work(self, now: int) -> None:
+        """Start what is due, a burst of it at most; the rest after the loop has read the replies that are there."""
         if self._crowded:
             self._drop_late(now)
         for _ in range(_BURST):
             due = self._next
-            if due is None or self._start_us + due[2] > now:
+            if due is None:
+                self._ticker.close()
+                break
+            if self._start_us + due[2] > now:
                 break
             self._next = next(self._order, None)
             self._offer(*due)
             now = now_us()
-        self._arm()
-        self._finish_if_over()
+        else:
+            self._behind = True
+            self._loop.call_soon(self._catch_up)
+        if self._next is None:
+            self._finish_if_over()
 
     def _offer(self, seq: int, stream: int, planned_us: int) -> None:
         """Send a due request, or put it in line where its target has as many under way as it may."""

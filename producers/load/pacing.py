@@ -22,6 +22,11 @@ def agent_offset(agent: str) -> float:
     return int.from_bytes(digest, "big") / (1 << 32)
 
 
+def gap_us(*, streams: int, rate: float, duration_s: float) -> float:
+    """The time between two due requests of a share, all streams taken together."""
+    return min(1e6 / rate, duration_s * 1e6) / max(1, streams)
+
+
 def due_order(*, requests: Sequence[int], rate: float, duration_s: float, offset: float = 0.0) -> Iterator[Due]:
     """Every request of the share in the order it is due; seq counts from 0 in that order.
 
@@ -29,8 +34,8 @@ def due_order(*, requests: Sequence[int], rate: float, duration_s: float, offset
     into the duration, the streams are spread over the duration instead of over one period.
     """
     period_us = 1e6 / rate
-    spread_us = min(period_us, duration_s * 1e6)
-    phases = [spread_us * (stream + offset) / len(requests) for stream in range(len(requests))]
+    step_us = gap_us(streams=len(requests), rate=rate, duration_s=duration_s)
+    phases = [step_us * (stream + offset) for stream in range(len(requests))]
     seq = 0
     for number in range(max(requests, default=0)):
         base_us = number * period_us

@@ -111,7 +111,12 @@ class Lab:
             await asyncio.sleep(0)
 
     async def load(
-        self, *targets: Target, requests: int = 1, limits: Limits | None = None, **more: Any
+        self,
+        *targets: Target,
+        requests: int = 1,
+        limits: Limits | None = None,
+        source_address: str = "",
+        **more: Any,
     ) -> tuple[LoadAccount, list[SimpleNamespace]]:
         """Run `requests` to each target; the account and the rows. The account is checked in every test."""
         batches: list[SealedBatch] = []
@@ -122,7 +127,7 @@ class Lab:
             agent=self.agent,
             incarnation=1,
             trace_id=os.urandom(16),
-            source_address="",
+            source_address=source_address,
             start_monotonic_us=now_us() + 1000,
             rows=rows,
             cancel=self.cancel,
