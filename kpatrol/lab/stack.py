@@ -267,7 +267,11 @@ class Stack:
 
     def failed(self) -> str:
         """Why the lab cannot go on, or an empty string."""
-        return self.supervisor.failed or ""
+        brokers = self.kafka.children.items() if self.kafka is not None else ()
+        ended = [
+            f"Kafka broker {n} ended with {c.exit_code}:\n{c.last_lines()}" for n, c in brokers if not c.is_running()
+        ]
+        return "\n".join([*filter(None, [self.supervisor.failed]), *ended])
 
     def fault_lines(self) -> list[str]:
         """What each fault did, exact."""
