@@ -13,9 +13,10 @@ import faust
 import msgspec
 
 from streams.alarm_rules import TaskAlarms, fold
-from streams.app import Parts, end_after
+from streams.app import end_after
 from streams.dead_letter import Outgoing, Run, Source, dead_letter
 from streams.faust_topics import faust_topic
+from streams.parts import Parts
 from streams.publish import Publisher
 from streams.round_store import MAX_VALUE_BYTES, RoundTable, ValueTooLarge
 from topics import alarms, round_verdicts

@@ -6,15 +6,12 @@ needs no setting of its own: `app.Table(name, default=…, partitions=…)` has 
 """
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from time import monotonic
+from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -22,48 +19,12 @@ import uvloop
 
 from streams.config import StreamsConfig
 from streams.metrics import Metrics
+from streams.parts import EXIT_RESTART, Hold, Parts
 from topics.connection import KafkaConnection
 
-EXIT_RESTART = 75  # EX_TEMPFAIL: start me again
 TERM_LIMIT_S = 45.0
 GROUPS = {"sink": "kpatrol-sink", "judge": "kpatrol-judge", "alarms": "kpatrol-alarms"}
 log = logging.getLogger(__name__)
-
-
-class Hold:
-    """Says that the service waits for something outside itself, so the watchdog does not take that for a fault."""
-
-    def __init__(self) -> None:
-        self._waits: dict[object, tuple[str, float]] = {}
-
-    @property
-    def reason(self) -> str:
-        """What it waits for, empty when it does not wait."""
-        return ", ".join(reason for reason, _ in list(self._waits.values()))
-
-    @property
-    def seconds(self) -> float:
-        """For how long it has waited, 0 when it does not wait."""
-        return max((monotonic() - since_s for _, since_s in list(self._waits.values())), default=0.0)
-
-    @contextlib.contextmanager
-    def waiting(self, reason: str) -> Iterator[None]:
-        """Wait for `reason` within the block; several may wait at once."""
-        wait = object()
-        self._waits[wait] = (reason, monotonic())
-        try:
-            yield
-        finally:
-            del self._waits[wait]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a service is built of; handed to its `attach`."""
-
-    config: StreamsConfig
-    metrics: Metrics
-    hold: Hold
 
 
 class ServiceModule(Protocol):

@@ -12,9 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from streams.app import Hold
 from streams.clickhouse import ClickHouseAway
 from streams.metrics import Metrics
+from streams.parts import Hold
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 2.0

@@ -18,12 +18,13 @@ import faust
 import mode
 import pyarrow as pa
 
-from streams.app import Parts, end_after
+from streams.app import end_after
 from streams.dead_letter import Outgoing, Run, Source, dead_letter
 from streams.expand import Delivered, TargetTables, deliver, expand
 from streams.faust_topics import faust_topic
 from streams.flush import Insert, StoredRounds, announcements, plan_flush
 from streams.metrics import Metrics
+from streams.parts import Parts
 from streams.patience import GaveUp, Patience
 from streams.publish import Publisher
 from streams.rows import ROWS, Located, Tables, ToRows, tables_of

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from streams.app import EXIT_RESTART, Parts
+from streams.parts import EXIT_RESTART, Parts
 
 PERIOD_S = 1.0
 STUCK_S = 60.0

@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streams.app import Hold
 from streams.clickhouse import ClickHouseAway, ClickHouseRefused
 from streams.dead_letter import Outgoing, Run, TooManyInvalid
 from streams.flush import StoredRounds, announcements, identity, plan_flush, token
 from streams.metrics import Metrics
+from streams.parts import Hold
 from streams.patience import GaveUp, Patience, delay_s
 from streams.rows import ROWS
 from streams.sink import ProbeKeeper, RowKeeper, decode_all, flush_events, positions

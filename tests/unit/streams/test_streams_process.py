@@ -5,9 +5,10 @@ from pathlib import Path
 import faust
 import pytest
 
-from streams.app import Hold, build, credentials
+from streams.app import build, credentials
 from streams.config import Listen, StreamsConfig, listen, session_timeout_s
 from streams.metrics import Metrics
+from streams.parts import Hold
 from topics.connection import BadConfiguration, KafkaConnection
 
 ENV = {"KPATROL_KAFKA_BOOTSTRAP": "k:9092", "KPATROL_CLICKHOUSE_URL": "http://writer@c:8123/kpatrol"}

@@ -7,9 +7,9 @@ import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupAuthorizationFailedError
 
-from streams.app import EXIT_RESTART, Hold, Parts
 from streams.config import StreamsConfig
 from streams.metrics import Metrics
+from streams.parts import EXIT_RESTART, Hold, Parts
 from streams.watchdog import MAX_UNPARKS, Progress, Sample, Verdict, Watchdog, judge_health
 from topics.connection import KafkaConnection
 
