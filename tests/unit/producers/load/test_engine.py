@@ -150,17 +150,16 @@ def test_a_stall_of_the_server_shows_in_the_time_from_the_planned_moment(lab: An
                 requests=200,
                 rate=200,
                 duration_s=1.0,
-                timeout_ms=2000,
-                limits=Limits(in_flight_per_target=1),
+                timeout_ms=5000,
+                limits=Limits(in_flight_per_target=1, late_limit_us=5_000_000),
             )
         assert account.unsent == 0
         assert {row.outcome for row in rows} == {Outcome.ok}
         total_us = sorted(row.lateness_us + row.dur_us for row in rows)
-        dur_us = sorted(row.dur_us for row in rows)
-        assert total_us[-3] > 600_000
-        assert total_us[len(rows) // 2] > 100_000
-        # One request alone was slow by its own clock; that is what the naive measure would show.
-        assert dur_us[-2] < 300_000
+        assert total_us[int(len(rows) * 0.99)] > 600_000
+        # By its own clock one request alone was slow: all that the naive measure would show.
+        assert sum(row.dur_us > 600_000 for row in rows) == 1
+        assert sum(total > 300_000 for total in total_us) > 40
 
     lab.run(scene)
 
