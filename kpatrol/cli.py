@@ -72,7 +72,7 @@ def lab(as_json: bool, security: Any, mode: str | None, **options: Any) -> None:
 @cli.command()
 @click.argument("task", default="")
 @click.option("--round", "number", type=click.IntRange(min=1), help="Only this round.")
-@click.option("--clickhouse", default="", help="http://user@host:port/database (default: the running lab's).")
+@click.option("--clickhouse", default="", help="http://user:password@host:port/database (default: the running lab's).")
 @click.option("--json", "as_json", is_flag=True, help="JSON with stable names.")
 def report(task: str, number: int | None, clickhouse: str, as_json: bool) -> None:
     """What the rounds of TASK (`kind/name`, or a name; default: all) came to."""
@@ -184,5 +184,29 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point."""
-    cli(prog_name="kpatrol")
+    """Entry point. A reader that goes away, or a full disk, is trouble of ours (2), never a verdict (1)."""
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except OSError as error:
+        # Nothing more can be written there; without this the interpreter would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"Error: {error}", err=True)
+        code = CANNOT_TELL
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return cli.main(prog_name="kpatrol", standalone_mode=False) or 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Error: interrupted", err=True)
+        return CANNOT_TELL
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else CANNOT_TELL

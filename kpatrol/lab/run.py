@@ -26,7 +26,7 @@ from kpatrol.lab.state import USERNS_VARIABLE, LabState, base_folder
 from kpatrol.lab.taskfiles import LabTask, check, lab_tasks
 from kpatrol.reading.document import exit_code, newest, report_json
 from kpatrol.reading.show import print_report
-from kpatrol.reading.store import CannotRead, Store
+from kpatrol.reading.store import CannotRead
 from topics.round_verdicts import RoundVerdict
 
 POLL_S = 0.3
@@ -181,11 +181,14 @@ def _state(*, verdicts: list[RoundVerdict], planned: int, expected: int, stack: 
 
 async def _report(stack: Stack, verdicts: list[RoundVerdict], show: Shown, *, as_json: bool) -> None:
     show.close()
-    for line in stack.fault_lines():
-        _to_stderr(line)
+    faults = await asyncio.to_thread(stack.fault_counts)
     if as_json:
-        print(json.dumps(report_json(verdicts), indent=2), flush=True)
+        document = report_json(verdicts) | {"faults": [f.json() for f in faults], "machine": stack.machine()}
+        print(json.dumps(document, indent=2), flush=True)
         return
-    store: Store = stack.store()
-    print_report(store, verdicts)
-    print(stack.machine_line(), flush=True)
+    print_report(stack.store(), verdicts)
+    for fault in faults:
+        print(fault.words())
+    if faults:
+        print("(a fault counts every packet on the wire; the report counts those that carried requests or replies)")
+    print("machine: " + ", ".join(f"{value} {name}" for name, value in stack.machine().items()), flush=True)

@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,25 @@ AFTER = ("nice", "-n", "5")
 def agent_names(count: int) -> list[str]:
     """node-1 … node-N."""
     return [f"node-{number}" for number in range(1, count + 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultTotal:
+    """One fault and what it did, summed over the nodes in whose namespaces it drops."""
+
+    fault: str
+    nodes: tuple[str, ...]
+    dropped: int
+    examined: int
+
+    def words(self) -> str:
+        """One line for a person."""
+        where = self.nodes[0] if len(self.nodes) == 1 else f"{len(self.nodes)} receiving nodes"
+        return f"fault `{self.fault}` at {where}: dropped {self.dropped} of {self.examined} packets"
+
+    def json(self) -> dict[str, object]:
+        """The same for scripts."""
+        return {"fault": self.fault, "nodes": list(self.nodes), "dropped": self.dropped, "examined": self.examined}
 
 
 class Stack:
@@ -273,19 +293,25 @@ class Stack:
         ]
         return "\n".join([*filter(None, [self.supervisor.failed]), *ended])
 
-    def fault_lines(self) -> list[str]:
-        """What each fault did, exact."""
+    def fault_counts(self) -> list[FaultTotal]:
+        """What each fault did so far, exact, over all the nodes where it drops."""
         if self._injection is None:
             return []
+        counts = self._injection.counters()
         return [
-            f"fault `{c.fault.text}` at {c.node}: dropped {c.dropped} of {c.examined} packets"
-            for c in self._injection.counters()
+            FaultTotal(
+                fault=text,
+                nodes=tuple(c.node for c in counts if c.fault.text == text),
+                dropped=sum(c.dropped for c in counts if c.fault.text == text),
+                examined=sum(c.examined for c in counts if c.fault.text == text),
+            )
+            for text in dict.fromkeys(c.fault.text for c in counts)
         ]
 
-    def machine_line(self) -> str:
-        """What the machine gave: for reading the numbers above."""
-        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-        return f"machine: {os.cpu_count()} CPUs, load {load}, network {self._mode}, {self._options.agents} agents"
+    def machine(self) -> dict[str, str | int]:
+        """What the machine gave: for reading the numbers."""
+        load = f"{os.getloadavg()[0]:.1f}"
+        return {"CPUs": os.cpu_count() or 0, "load": load, "network": self._mode, "agents": self._options.agents}
 
     def _addresses(self) -> Addresses:
         door = self.clickhouse()

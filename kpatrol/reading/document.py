@@ -21,21 +21,25 @@ def newest(verdicts: Sequence[RoundVerdict]) -> list[RoundVerdict]:
 
 
 def round_json(verdict: RoundVerdict) -> Json:
-    """One round with the report's names; everything the verdict holds, delays flattened to `mean_us`, `p50_us`, …"""
-    everything: Json = msgspec.to_builtins(verdict)
-    flat = {k: v for k, v in everything.items() if k not in ("delay", "sent_delay", "trust", "type")}
-    flat |= {name: getattr(verdict.delay, name) for name in ("mean_us", "p50_us", "p90_us", "p99_us", "max_us")}
-    sent = {
-        f"from_sent_{name}": getattr(verdict.sent_delay, name) for name in ("mean_us", "p50_us", "p90_us", "p99_us")
-    }
+    """One round with the report's names; all that the verdict holds, delays flattened to `mean_us`, `p50_us`, …"""
+    everything: Json = _plain(verdict)
+    flat = {k: v for k, v in everything.items() if k not in ("delay", "sent_delay", "trust")}
+    flat |= everything["delay"]
+    sent = {f"from_sent_{name}": value for name, value in everything["sent_delay"].items()}
     trust = {"trust": verdict.trust.grade, "trust_reasons": list(verdict.trust.reasons)}
-    rates = {
-        "lateness_p99_us": verdict.trust.lateness_p99_us,
-        "asked_rate": verdict.trust.asked_rate,
-        "achieved_rate": verdict.trust.achieved_rate,
-    }
-    defaults: Json = {"findings": [], "accounts": [], "worst": []}
-    return defaults | flat | sent | trust | rates
+    rates = {name: everything["trust"][name] for name in ("lateness_p99_us", "asked_rate", "achieved_rate")}
+    return flat | sent | trust | rates
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    """Structs to objects with every field, empty ones too; delays to a tenth of a microsecond."""
+    if isinstance(value, msgspec.Struct):
+        return {f: _plain(getattr(value, f), f) for f in value.__struct_fields__}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return round(value, 1) if isinstance(value, float) and name.endswith("_us") else value
 
 
 def task_json(task: str, verdicts: Sequence[RoundVerdict]) -> Json:

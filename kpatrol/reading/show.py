@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kpatrol.lab.addresses import running_labs
 from kpatrol.reading.document import exit_code, newest, report_json
 from kpatrol.reading.store import CannotRead, Store
 from kpatrol.reading.tables import task_report
@@ -17,21 +18,24 @@ PLAIN_WIDTH = 120
 
 
 def open_store(*, url: str, env: Mapping[str, str]) -> Store:
-    """The store named by the option, the environment, or the one running lab of this user."""
-    password = ""
-    if not url:
-        url = env.get("KPATROL_CLICKHOUSE_URL", "")
-        password_file = env.get("KPATROL_CLICKHOUSE_PASSWORD_FILE", "")
-        password = Path(password_file).read_text().strip() if password_file else ""
-    if not url:
-        from kpatrol.lab.addresses import running_labs
+    """The store named by the option, the environment, or the one running lab of this user.
 
-        labs = running_labs(env)
-        if len(labs) != 1:
-            found = "no lab is running" if not labs else f"{len(labs)} labs are running"
-            raise CannotRead(f"{found}: say --clickhouse http://user@host:port/database, or keep one with `lab --keep`")
-        url, password = labs[0].clickhouse_url, labs[0].clickhouse_password
-    return Store(url=url, password=password)
+    The password stands in the URL, in the file that KPATROL_CLICKHOUSE_PASSWORD_FILE names, or is the running lab's.
+    """
+    url = url or env.get("KPATROL_CLICKHOUSE_URL", "")
+    password_file = env.get("KPATROL_CLICKHOUSE_PASSWORD_FILE", "")
+    labs = running_labs(env)
+    if url:
+        known = next((lab.clickhouse_password for lab in labs if lab.clickhouse_url == url), "")
+        return Store(url=url, password=Path(password_file).read_text().strip() if password_file else known)
+    if not labs:
+        raise CannotRead(
+            "no lab is running: say --clickhouse http://user@host:port/database, or keep one: `lab --keep`"
+        )
+    if len(labs) > 1:
+        which = ", ".join(lab.clickhouse_url for lab in labs)
+        raise CannotRead(f"{len(labs)} labs are running: choose one by --clickhouse URL, allowed: {which}")
+    return Store(url=labs[0].clickhouse_url, password=labs[0].clickhouse_password)
 
 
 def report(*, task: str, number: int | None, url: str, as_json: bool, env: Mapping[str, str]) -> int:

@@ -48,7 +48,7 @@ class Store:
                 send_receive_timeout=60,
             )
         except (ClickHouseError, OSError) as error:
-            raise CannotRead(f"ClickHouse at {self._where}: {error}") from error
+            raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
 
     def close(self) -> None:
         """End the connection."""
@@ -89,4 +89,16 @@ class Store:
         try:
             return list(self._client.query(sql, parameters=parameters).result_rows)
         except (ClickHouseError, OSError) as error:
-            raise CannotRead(f"ClickHouse at {self._where}: {error}") from error
+            raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """The driver's words without its wrapping."""
+    text = str(error)
+    if "Connection refused" in text:
+        return "connection refused; is it running there?"
+    if "NameResolutionError" in text:
+        return "no such host"
+    if "code: 516" in text or "AUTHENTICATION_FAILED" in text:
+        return "user or password is wrong (the password stands in the URL or in KPATROL_CLICKHOUSE_PASSWORD_FILE)"
+    return text.splitlines()[0] if text else type(error).__name__

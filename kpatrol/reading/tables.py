@@ -9,12 +9,14 @@ from rich.text import Text
 
 from kpatrol.reading import words
 from kpatrol.reading.store import Cell
-from topics.round_verdicts import Loss, Pair, RoundVerdict
+from topics.round_verdicts import Finding, Loss, Pair, RoundVerdict
 
 VERDICT_STYLE = {"succeed": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 MATRIX_MAX = 24
 WORST_SHOWN = 8
 REASONS_SHOWN = 3
+SLOWEST_SHOWN = 3
+SENTENCES_SHOWN = 3
 
 
 def task_report(task: str, verdicts: Sequence[RoundVerdict], cells: Sequence[Cell]) -> RenderableType:
@@ -120,41 +122,44 @@ def _why(verdict: RoundVerdict) -> Text:
 
 
 def findings(verdicts: Sequence[RoundVerdict]) -> list[RenderableType]:
-    """The sentences, each with its rounds; nothing found is said too."""
-    by_sentence: dict[tuple[str, str, str], list[tuple[int, str, float]]] = {}
+    """Each element once, with its newest sentences round by round; nothing found is said too."""
+    seen: dict[tuple[str, str, str], list[tuple[int, Finding]]] = {}
     for v in verdicts:
         for f in v.findings:
-            by_sentence.setdefault((f.element, f.direction, f.kind), []).append((v.round, f.sentence, f.confidence))
-    if not by_sentence:
+            seen.setdefault((f.element, f.direction, f.kind), []).append((v.round, f))
+    if not seen:
         return [Text("findings: none", style="green" if all(v.verdict == "succeed" for v in verdicts) else "")]
     lines: list[RenderableType] = [Text("findings:", style="bold")]
-    for (element, direction, _), seen in by_sentence.items():
-        rounds = ", ".join(str(number) for number, _, _ in seen)
-        _, sentence, confidence = seen[-1]
-        line = Text(f"  {element} {direction}", style="bold red")
-        line.append(f"  {sentence}", style="")
-        line.append(f"  (rounds {rounds}; confidence {confidence:.3f})", style="dim")
-        lines.append(line)
+    for (element, direction, _), told in sorted(seen.items(), key=lambda item: -len(item[1])):
+        lines.append(Text(f"  {element} {direction}: in {_of_rounds(told, len(verdicts))}", style="bold red"))
+        for number, finding in told[-SENTENCES_SHOWN:]:
+            line = Text(f"    round {number}: {finding.sentence}")
+            line.append(f"  (confidence {finding.confidence:.3f})", style="dim")
+            lines.append(line)
     return lines
 
 
+def _of_rounds(told: Sequence[tuple[int, Finding]], rounds: int) -> str:
+    if len(told) == rounds:
+        return "every round" if rounds > 1 else f"round {told[0][0]}"
+    numbers = ", ".join(str(number) for number, _ in told)
+    return f"{'round' if len(told) == 1 else 'rounds'} {numbers} of {rounds}"
+
+
 def worst_table(pairs: Sequence[tuple[int, Pair]]) -> Table:
-    """The pairs with the most failures, then the lossiest, then the slowest, with their round."""
-
-    def badness(item: tuple[int, Pair]) -> tuple[int, float, float]:
-        _, pair = item
-        return (-pair.requests.failed, -pair.loss.rate, -(pair.delay.p99_us or 0))
-
-    ranked = sorted(pairs, key=badness)
-    table = _table("worst pairs", ["round", "source", "destination", "via"])
+    """Pairs that lost or failed, the worst first, each with its round; where none did, the slowest few."""
+    bad = [item for item in pairs if item[1].requests.failed or item[1].loss.lost]
+    shown = sorted(bad, key=_badness)[:WORST_SHOWN] if bad else sorted(pairs, key=_slowness)[:SLOWEST_SHOWN]
+    table = _table("worst pairs" if bad else "slowest pairs (none lost or failed)", ["round", "source", "destination"])
+    table.add_column("via")
     for name in ("ok", "failed", "packet loss [95 %]", "p50", "p99"):
         table.add_column(name, justify="right")
-    for number, pair in ranked[:WORST_SHOWN]:
+    for number, pair in shown:
         table.add_row(
             str(number),
             pair.src,
             pair.dst or pair.target,
-            f"{pair.proto} {pair.layer}",
+            pair.proto if pair.proto == pair.layer else f"{pair.proto} {pair.layer}",
             words.count(pair.requests.ok),
             words.count(pair.requests.failed),
             loss_text(pair.loss),
@@ -162,6 +167,18 @@ def worst_table(pairs: Sequence[tuple[int, Pair]]) -> Table:
             words.delay(pair.delay.p99_us),
         )
     return table
+
+
+def _badness(item: tuple[int, Pair]) -> tuple[float, float]:
+    """Packets lost count as much as requests failed: whichever share is greater."""
+    pair = item[1]
+    requests = pair.requests.ok + pair.requests.failed
+    share = max(pair.loss.rate, pair.requests.failed / requests if requests else 0.0)
+    return (-share, _slowness(item))
+
+
+def _slowness(item: tuple[int, Pair]) -> float:
+    return -(item[1].delay.p99_us or 0)
 
 
 def matrix(cells: Sequence[Cell]) -> RenderableType:

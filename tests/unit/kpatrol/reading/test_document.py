@@ -1,6 +1,8 @@
 """The JSON keeps its names, and the exit code never turns the unknown green."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -57,3 +59,21 @@ def test_the_highest_revision_counts() -> None:
 )
 def test_exit_codes(verdicts: list[RoundVerdict], expected: int | None, code: int) -> None:
     assert exit_code(verdicts, expected_rounds=expected) == code
+
+
+def test_every_field_is_there_even_when_empty() -> None:
+    (round_,) = report_json([verdict()])["rounds"]
+    assert round_["not_reported_nodes"] == round_["findings"] == round_["missing_causes"] == []
+    assert set(round_["loss"]) == {"sent", "lost", "rate", "low", "high"}
+
+
+def test_documented_fields_exist() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "report.md").read_text().split("| field of a round")[1]
+    named = set(
+        re.findall(
+            r"`([a-z][a-z_0-9]+)`",
+            "\n".join(line.split("|")[1] for line in page.splitlines()[2:] if line.startswith("|")),
+        )
+    )
+    (round_,) = report_json([verdict()])["rounds"]
+    assert named - set(round_) == set()

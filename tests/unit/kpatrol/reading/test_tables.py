@@ -19,9 +19,12 @@ def render(*parts: object) -> str:
 
 def test_units_fit_the_number() -> None:
     assert [words.delay(v) for v in (None, 312.4, 4100, 1_200_000)] == ["–", "312 µs", "4.1 ms", "1.20 s"]
-    assert [words.percent(v) for v in (None, 0, 0.021, 0.00013, 0.998, 0.99999, 1)] == [
-        "–", "0 %", "2.1 %", "0.013 %", "99.8 %", "99.999 %", "100 %",
+    shares = (None, 0, 0.021, 0.00013, 0.316, 0.9992, 0.9995, 0.99999, 1)
+    assert [words.percent(v) for v in shares] == [
+        "–", "0 %", "2.1 %", "0.013 %", "31.6 %", "99.9 %", "99.95 %", "99.999 %", "100 %",
     ]  # fmt: skip
+    assert words.interval(0.0171, 0.0262) == "[1.7–2.6]"
+    assert words.interval(0.96, 1.0) == "[96–100]"
 
 
 def test_findings_and_matrix_point_at_the_node() -> None:
@@ -40,7 +43,8 @@ def test_findings_and_matrix_point_at_the_node() -> None:
         Cell(src="node-3", dst="node-1", requests=100, ok=100, packets_sent=200, packets_lost=0),
     ]
     text = render(task_report("netreach/reach-task", [verdict], cells))
-    assert "node-3 ingress  node-3 loses 2.1 % [1.3–3.4] of what it receives" in text
+    assert "node-3 ingress: in round 1" in text
+    assert "round 1: node-3 loses 2.1 % [1.3–3.4] of what it receives" in text
     assert "17 of 800 = 2.1 % [1.3–3.4]" in text
     assert "2.0 ✗2" in text
     assert "fail" in text
