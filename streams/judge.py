@@ -16,13 +16,14 @@ import mode
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.app import Parts, end_after
+from streams.app import end_after
 from streams.clickhouse import Attempts, ClickHouse
 from streams.dead_letter import Outgoing, Run, Source, dead_letter
 from streams.faust_topics import faust_topic
 from streams.judge_rounds import Judge
 from streams.judging import pair_table
 from streams.judging.pair_table import PairTable
+from streams.parts import Parts
 from streams.publish import Publisher
 from streams.round_store import RoundStore, RoundTable
 from streams.rounds import RoundKey

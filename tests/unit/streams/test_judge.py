@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.app import GROUPS, Hold, Parts, build
+from streams.app import GROUPS, build
 from streams.clickhouse import ClickHouseAway
 from streams.config import StreamsConfig
 from streams.judge_rounds import GRACE_US, KEEP_COMPLETE_US, KEEP_US, Judge
 from streams.judging.pair_table import PairTable
 from streams.metrics import Metrics
+from streams.parts import Hold, Parts
 from streams.round_store import (
     BUCKETS,
     MAX_VALUE_BYTES,
