@@ -297,20 +297,27 @@ class StreamConnection(asyncio.Protocol):
         if reply is not None:
             self._finish(reply, now_us)
 
-    def eof_received(self) -> None:
-        """The other side has ended the connection."""
+    def eof_received(self) -> bool:
+        """The other side has ended the connection; true keeps it for the last look at its counters."""
         if not self.busy:
             if self.held is None:
                 self.shut()
-            return
+            return self._stays()
         assert self.codec is not None
         now_us = self.channel.setup.clock()
         try:
             reply = self.codec.eof()
         except (BadReply, ConnectionError) as error:
             self._failed(error)
-            return
+            return self._stays()
         self._finish(reply, now_us)
+        return self._stays()
+
+    def _stays(self) -> bool:
+        """Whether an ended connection is kept until its request is settled; a TLS transport cannot be."""
+        if self.held is not None and self.channel.wire.tls is not None:
+            self._settle_now()
+        return self.held is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -321,6 +328,8 @@ class StreamConnection(asyncio.Protocol):
             self._failed(exc or Closed())
         elif self.held is None:
             self.shut()
+        else:
+            self._settle_now()
 
     # --- ends ---
 
@@ -376,6 +385,11 @@ class StreamConnection(asyncio.Protocol):
         self.channel.setup.pending.pop(self, None)
         handle = self.channel.loop.call_later(tcp_info.dsack_wait_s(info), self._settle)
         self.held = (handle, done_us, reply)
+
+    def _settle_now(self) -> None:
+        if self.held is not None:
+            self.held[0].cancel()
+            self._settle()
 
     def _settle(self) -> None:
         if self.held is not None:
@@ -440,9 +454,7 @@ class StreamConnection(asyncio.Protocol):
 
     def shut(self) -> None:
         """Close; a request that waits for its last counters reports first."""
-        if self.held is not None:
-            self.held[0].cancel()
-            self._settle()
+        self._settle_now()
         channel = self.channel
         channel.open.discard(self)
         if self in channel.idle:

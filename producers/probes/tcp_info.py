@@ -16,7 +16,7 @@ UNACKED, RTT, RETRANS, SEGS_OUT, SEGS_IN, MIN_RTT, DATA_SEGS_OUT, DSACK_DUPS = r
 _FIELDS = struct.Struct("=24xI40xI28xI32xII4xI4xI56xI")
 _LENGTH = _FIELDS.size
 # snd_mss, total_retrans, bytes_retrans
-_OPENING = struct.Struct("=16xI80xI104xQ")
+_AGAIN = struct.Struct("=16xI80xI104xQ")
 _OPTION = getattr(socket, "TCP_INFO", None)
 # The kernel reports "no sample yet" of the minimum as all ones.
 _NO_RTT = 0xFFFFFFFF
@@ -50,19 +50,32 @@ def parse(data: bytes) -> Info:
     return info
 
 
+class Again(NamedTuple):
+    """What a connection has sent again: segments, and the bytes in them (SYN-ACKs and FINs have none)."""
+
+    segments: int
+    size_bytes: int
+    mss: int
+
+
+def sent_again(sock: socket.socket) -> Again:
+    """What a connection has sent again so far; all 0 as in `read`."""
+    try:
+        data = sock.getsockopt(6, _OPTION, _AGAIN.size)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return Again(0, 0, 0)
+    mss, segments, size_bytes = _AGAIN.unpack_from(data.ljust(_AGAIN.size, b"\0"))
+    return Again(segments, size_bytes, mss)
+
+
 def synacks_sent_again(sock: socket.socket) -> int:
     """How often the SYN-ACK of a connection just accepted was sent again.
 
-    The kernel counts these among the connection's retransmissions but not among its bytes, so what a TLS handshake
-    had to repeat meanwhile can be told from them.
+    What a TLS handshake had to repeat meanwhile can be told from it by its bytes.
     """
-    try:
-        data = sock.getsockopt(6, _OPTION, _OPENING.size)  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return 0
-    mss, retrans, again_bytes = _OPENING.unpack_from(data.ljust(_OPENING.size, b"\0"))
-    data_segments = -(-again_bytes // mss) if mss else 0
-    return int(max(0, retrans - data_segments))
+    again = sent_again(sock)
+    data_segments = -(-again.size_bytes // again.mss) if again.mss else 0
+    return max(0, again.segments - data_segments)
 
 
 def packets(before: Info, after: Info, *, opened: bool, opening_retrans: int = 0, timed_out: bool = False) -> Packets:

@@ -30,6 +30,8 @@ _MARK = b"traceparent: 00-"
 _TAIL = re.compile(rb"[0-9a-f]{32}-[0-9a-f]{16}-01\r\nkpatrol-from: (?:" + mark.PATTERN + rb")\r\n\r\n")
 # After the last answer the connection stays until the client has ended it, so that what became of the answer is seen.
 LINGER_S = 3.0
+# How long a client's report of a duplicate may follow the end of its connection.
+REPORT_S = 0.05
 # Through TLS there is no ending of one direction alone: the client must see the end soon.
 LINGER_TLS_S = 0.5
 
@@ -111,9 +113,16 @@ class HttpConnection(asyncio.Protocol):
         if self._sock.fileno() >= 0:
             self._sock.detach()
 
-    def eof_received(self) -> None:
-        """The client has ended: the last look at the counters."""
+    def eof_received(self) -> bool:
+        """The client has ended: the last look at the counters, a moment later where something was sent again."""
         self.segments.collect(ended=True)
+        if not (self._direct and self.segments.awaits_report):
+            return False
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(REPORT_S, self._transport.close)
+        return True
 
     def abort(self) -> None:
         """Close at once."""
@@ -261,12 +270,12 @@ class HttpConnection(asyncio.Protocol):
             self._send(wire)
             if not keep_alive:
                 self._waiting.clear()
-                self._end()
+                self._end(len(wire))
 
-    def _end(self) -> None:
-        """Nothing more will be said."""
+    def _end(self, last_bytes: int) -> None:
+        """Nothing more will be said after an answer of so many bytes."""
         if self._direct:
-            self.segments.ending()
+            self.segments.ending(last_bytes=last_bytes)
             self._transport.write_eof()
         self._timer = self._loop.call_later(LINGER_S if self._direct else LINGER_TLS_S, self._transport.close)
 
