@@ -216,6 +216,11 @@ class ClickHouse:
         parameters = {"round_id": round_id, "round_at_ms": round_at_ms, "until_ms": until_ms}
         return self.query_arrow(pair_table_sql(), parameters)
 
+    def served(self, *, round_id: int, round_at_ms: int, until_ms: int) -> pa.Table:
+        """What the serving side counted in a round (sql/served.sql), by the lines of its pair table."""
+        parameters = {"round_id": round_id, "round_at_ms": round_at_ms, "until_ms": until_ms}
+        return self.query_arrow(served_sql(), parameters)
+
     def _tried(self, act: Callable[[Any], T]) -> T:
         for wait_s in self._attempts.waits_s():
             try:
@@ -260,3 +265,9 @@ def pair_columns() -> str:
 def pair_table_sql() -> str:
     """The query of the pair table."""
     return (SQL / "pair_table.sql").read_text(encoding="utf-8").replace("${PAIR_COLUMNS}", pair_columns())
+
+
+@lru_cache(maxsize=1)
+def served_sql() -> str:
+    """The query of what the serving side counted."""
+    return (SQL / "served.sql").read_text(encoding="utf-8")

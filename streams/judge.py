@@ -21,8 +21,9 @@ from streams.clickhouse import Attempts, ClickHouse
 from streams.dead_letter import Outgoing, Run, Source, dead_letter
 from streams.faust_topics import faust_topic
 from streams.judge_rounds import Judge
-from streams.judging import pair_table
+from streams.judging import pair_table, served
 from streams.judging.pair_table import PairTable
+from streams.judging.served import Served
 from streams.parts import Parts
 from streams.publish import Publisher
 from streams.round_store import RoundStore, RoundTable
@@ -89,6 +90,15 @@ def read_pairs(database: ClickHouse, round_: RoundScheduled) -> PairTable:
     return pair_table.from_arrow(table=found, raw_rows=raw_rows)
 
 
+def read_served(database: ClickHouse, round_: RoundScheduled) -> Served:
+    """What the serving side counted in a round. Blocks. Raises ClickHouseAway, ClickHouseRefused."""
+    return served.from_arrow(
+        database.served(
+            round_id=round_.round_id, round_at_ms=round_.start_us // 1000, until_ms=end_of_window_ms(round_)
+        )
+    )
+
+
 async def end_offsets(kafka: KafkaConnection) -> dict[int, int]:
     """Ends of probe-results-v1 by partition. Raises KafkaError."""
     consumer = AIOKafkaConsumer(group_id=None, enable_auto_commit=False, **kafka.client_options())
@@ -147,6 +157,7 @@ class Office:
         self.judge = Judge(
             store=RoundStore(self.table),
             read_pairs=lambda round_: asyncio.to_thread(read_pairs, self._database, round_),
+            read_served=lambda round_: asyncio.to_thread(read_served, self._database, round_),
             publish=self._publish,
             find_members=lambda ref: members.known.get(group=ref.group, epoch=ref.epoch, digest=ref.digest),
             now_us=lambda: time.time_ns() // 1000,

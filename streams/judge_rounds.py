@@ -5,19 +5,23 @@ No Faust and no Kafka here: table, results, members, publishing and time are han
   over, and never stands for two different verdicts;
 - a final verdict needs exactly the rows that the sink has told of; while ClickHouse shows others (replicas lag) or
   does not answer, the round stays open and is tried again by a nudge from the timer;
-- at the deadline it is told provisionally what is known, also that the results cannot be read.
+- at the deadline it is told provisionally what is known, also that the results cannot be read;
+- the receipts of the other end travel apart: a final verdict waits for them for half a second at most, and where they
+  have not come in vain of late it does not wait at all. What they do not cover has no direction, nothing else changes.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from streams.accounts import complete, digest, due_while, fitness, settle, unsettled
 from streams.clickhouse import ClickHouseAway
+from streams.judging.directions import lacking
 from streams.judging.pair_table import PairTable
+from streams.judging.served import Served
 from streams.judging.verdict import Facts, judge
 from streams.round_store import RoundStore
 from streams.rounds import Announced, Published, RoundKey, RoundState, fold, rounds_of
@@ -30,6 +34,8 @@ from topics.task_rounds import MembersRef, RoundCancelled, RoundScheduled
 GRACE_US = 500_000
 # Waits between looks at ClickHouse while it shows fewer rows than were stored: 5 s in all, then by nudges.
 LOOKS_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2.0)
+# Waits between looks for receipts.
+RECEIPT_LOOKS_S = (0.1, 0.15, 0.25)
 NUDGE_S = 2.0
 LONGEST_NUDGE_S = 30.0
 # A complete round takes nothing new: its state goes soon. An incomplete one may still be completed by a late spool.
@@ -40,6 +46,7 @@ MANY_MEMBERS = 200
 log = logging.getLogger(__name__)
 
 ReadPairs = Callable[[RoundScheduled], Awaitable[PairTable]]
+ReadServed = Callable[[RoundScheduled], Awaitable[Served]]
 Publish = Callable[[RoundVerdict], Awaitable[None]]
 FindMembers = Callable[[MembersRef], tuple[Member, ...] | None]
 
@@ -66,6 +73,7 @@ class Judge:
 
     store: RoundStore
     read_pairs: ReadPairs
+    read_served: ReadServed
     publish: Publish
     find_members: FindMembers
     now_us: Callable[[], int]
@@ -76,6 +84,8 @@ class Judge:
     _nudged: dict[RoundKey, int] = field(default_factory=dict)
     _waiting_for: dict[RoundKey, str] = field(default_factory=dict)
     _busy: set[RoundKey] = field(default_factory=set)
+    # Tasks whose last round was waited for in vain.
+    _without_receipts: set[str] = field(default_factory=set)
 
     async def take(self, events: Sequence[tuple[RoundProgress, int]]) -> None:
         """Fold events, each with its partition, in order, and tell what is due then."""
@@ -146,6 +156,8 @@ class Judge:
             await self._later(key, state, owed, trouble, pairs=pairs)
             return
         self._retries.pop(key, None)
+        if pairs is not None:
+            pairs = await self._with_served(round_, pairs, patient=final)
         await self._tell(state, owed, pairs, final=final)
 
     async def _what_is_owed(self, key: RoundKey, round_: RoundScheduled) -> Owed | None:
@@ -177,6 +189,24 @@ class Judge:
                 await self.sleep(wait_s)
         shown = pairs.stored if pairs is not None else 0
         return pairs, f"ClickHouse shows {shown} of the {state.stored} requests that were stored"
+
+    async def _with_served(self, round_: RoundScheduled, pairs: PairTable, *, patient: bool) -> PairTable:
+        """The pair table with the other end's account, as far as it has come."""
+        patient = patient and round_.task_uid not in self._without_receipts
+        for wait_s in (*(RECEIPT_LOOKS_S if patient else ()), None):
+            try:
+                pairs = replace(pairs, served=await self.read_served(round_))
+            except ClickHouseAway as error:
+                log.warning("receipts of round %x: %s; it is judged without", round_.round_id, error)
+                return pairs
+            if not lacking(pairs):
+                self._without_receipts.discard(round_.task_uid)
+                return pairs
+            if wait_s is not None:
+                await self.sleep(wait_s)
+        if patient:
+            self._without_receipts.add(round_.task_uid)
+        return pairs
 
     async def _later(
         self, key: RoundKey, state: RoundState, owed: Owed, trouble: str, *, pairs: PairTable | None = None

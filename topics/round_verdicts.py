@@ -9,11 +9,14 @@ from typing import Literal
 
 import msgspec
 
+from topics.round_progress import NodeCounters
 from topics.spec import DAY_S, Topic, json_codec
 from topics.task_rounds import Record
 
 Verdict = Literal["succeed", "fail", "unknown"]
 TrustGrade = Literal["good", "degraded"]
+# Whose account of the packets a loss rests on: the client's alone, both ends' for some of the pairs, both ends'.
+LossEnds = Literal["client", "some", "both"]
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,17 +49,21 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether the instrument was fit to measure; `degraded` with reasons is never a network alarm."""
+    """Whether the instrument was fit to measure; `degraded` with reasons is never a network alarm.
+
+    `notes` lower no grade: what the nodes' own kernels dropped meanwhile, so that it is not taken for the network's.
+    """
 
     grade: TrustGrade = "good"
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     lateness_p99_us: int = 0
     asked_rate: float = 0.0
     achieved_rate: float = 0.0
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One source and target of a round, as the report's tables show it."""
+    """One source and target of a round, as the report's tables show it; losses by direction where both ends counted."""
 
     src: str
     dst: str
@@ -66,6 +73,8 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: Requests
     loss: Loss
     delay: Delay
+    forward_loss: Loss | None = None
+    reverse_loss: Loss | None = None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,7 +93,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Completeness of one agent's share: planned = stored + unsent + declared_missing + unexplained."""
+    """Completeness of one agent's share: planned = stored + unsent + declared_missing + unexplained.
+
+    Below `state`: what the agent said of itself, and what its node's kernel counted meanwhile.
+    """
 
     agent: str
     node: str
@@ -95,10 +107,23 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     unexplained: int
     cause: str = ""
     state: str = "finished"
+    unsent_causes: dict[str, int] = {}
+    lateness_p99_us: int = 0
+    loop_lag_max_us: int = 0
+    cpu_us: int = 0
+    throttled_us: int = 0
+    resident_bytes: int = 0
+    clock_offset_us: int | None = None
+    node_counters: NodeCounters | None = None
 
 
 class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
-    """The judgement of one round. Field names are those of `kpatrol report --json`."""
+    """The judgement of one round. Field names are those of `kpatrol report --json`.
+
+    `loss` counts all packets known of, `loss_ends` says from whose accounts. `forward_loss` and `reverse_loss` are of the
+    pairs of which both ends have counted, None where there is none; packets of connections that never came about were
+    lost nobody knows which way: they are in `loss` alone.
+    """
 
     round_id: int
     round: int
@@ -131,6 +156,9 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     failed_nodes: tuple[str, ...] = ()
     not_reported_nodes: tuple[str, ...] = ()
     missing_causes: tuple[str, ...] = ()
+    loss_ends: LossEnds = "client"
+    forward_loss: Loss | None = None
+    reverse_loss: Loss | None = None
 
 
 EXAMPLE = RoundVerdict(

@@ -5,9 +5,13 @@ of the T packets of which L were lost, instead of the background p0, gains L·ln
 suspect that gains most is named, its pairs count as explained, and so on while the gain is above the price.
 
 Elements: what a node receives, what it sends, a single pair, a protocol or layer. Where two suspects cover the same
-pairs, only the narrower is named (one source alone cannot tell a node's ingress from a pair). A lost reply is lost on
-the way back: a node's ingress fault also shows in what it sends. So once one direction of a node is named, the other
-is taken as its echo unless it loses more; where both lose alike, the direction is left open.
+pairs, only the narrower is named (one source alone cannot tell a node's ingress from a pair).
+
+Where both ends have counted (`directions`), a line of the pair table is two of evidence: its requests on the way there
+and its answers on the way back, each lost on its own way. So what a node receives is the requests to it and the
+answers to its own. Where only the client has, a lost reply is charged to the way there: a node's ingress fault also
+shows in what it sends. There, once one direction of a node is named, the other is taken as its echo; where both lose
+alike, the direction is left open.
 """
 
 import math
@@ -18,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.judging import stats
-from streams.judging.pair_table import PairTable
+from streams.judging.directions import TCP, Directions, directions
+from streams.judging.pair_table import Ints, PairTable
 from topics.outcome import NOT_LOSS, Outcome
 from topics.round_verdicts import Finding
 
@@ -34,9 +39,10 @@ LEAST_LOST = 3
 # A named element's lower bound must be this many times the loss of the rest.
 ABOVE_REST = 2.0
 MAX_FINDINGS = 5
+# Counts of both ends mix the two ways up by less than this: what the other way loses beyond it is a fault of its own.
+ECHO_SHARE = 0.1
 # Gain in nats that two directions which lose alike exceed once in twenty times (half of chi-square's 95 % point).
 DIRECTION_GAIN = 1.92
-TCP = frozenset({"http", "https", "tcp"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,8 @@ class Evidence:
     """Lines of the pair table as packets tried and lost, with both ends numbered in `nodes`.
 
     `dst` is the node of a mesh peer, else the target's short name. `forward` marks lines whose loss is mostly the way
-    there (TCP's retransmissions); datagrams are lost on either way. `kinds` are (protocol, layer), numbered in `kind`.
+    there (TCP's retransmissions); datagrams are lost on either way. `exact` marks those whose loss is the way from
+    `src` to `dst` and no other. `kinds` are (protocol, layer), numbered in `kind`.
     """
 
     nodes: list[str]
@@ -53,6 +60,7 @@ class Evidence:
     tried: Floats
     lost: Floats
     forward: Masks
+    exact: Masks
     kinds: list[tuple[str, str]]
     kind: Indexes
 
@@ -70,28 +78,46 @@ class Suspect:
     rest: float
 
 
-def evidence(pairs: PairTable) -> Evidence:
+def evidence(pairs: PairTable, ways: Directions) -> Evidence:
     """Packets and requests as evidence: where everything is dropped few segments are sent, but every request fails."""
     dst_names, dst_node = pairs.codes("dst_node")
     mesh = np.array([bool(name) for name in dst_names], dtype=bool)[dst_node]
-    unanswered = pairs.outcome_counts((Outcome.timeout, Outcome.unreachable))
-    lost_requests = unanswered + np.where(mesh, pairs.outcome_counts((Outcome.reset,)), 0)
-    lost = np.maximum(pairs.counts("packets_lost"), lost_requests).astype(np.float64)
-    tried = np.maximum(pairs.counts("packets_sent"), pairs.counts("n") - pairs.outcome_counts(NOT_LOSS))
+    failed = pairs.outcome_counts((Outcome.timeout, Outcome.unreachable))
+    failed += np.where(mesh, pairs.outcome_counts((Outcome.reset,)), 0)
+    requests = pairs.counts("n") - pairs.outcome_counts(NOT_LOSS)
     nodes: dict[str, int] = {}
     src, peer, place = (_numbered(pairs, name, nodes) for name in ("src_node", "dst_node", "dst"))
+    dst = np.where(mesh, peer, place)
     proto_names, proto = pairs.codes("proto")
     layer_names, layer = pairs.codes("layer")
+    kind = proto * len(layer_names) + layer
+    tcp = np.array([name in TCP for name in proto_names], dtype=bool)[proto]
+    # A failed request that came lost its answer; of one whose connection never came about nobody knows.
+    returning = np.minimum(ways.unanswered, failed)
+    unopened = np.where(ways.known, np.minimum(pairs.counts("unopened"), failed - returning), 0)
+    there, back, either = (
+        _packets(ways.forward_sent, ways.forward_lost, failed - returning - unopened, requests - unopened),
+        _packets(ways.reverse_sent, ways.reverse_lost, returning, returning),
+        _packets(ways.open_sent, ways.open_lost, unopened, unopened),
+    )
+    both, never = np.nonzero(ways.known & (back[0] > 0))[0], np.nonzero(either[0] > 0)[0]
     return Evidence(
         nodes=list(nodes),
-        src=src,
-        dst=np.where(mesh, peer, place),
-        tried=tried.astype(np.float64),
-        lost=np.minimum(lost, tried),
-        forward=np.array([name in TCP for name in proto_names], dtype=bool)[proto],
+        src=np.concatenate([src, dst[both], src[never]]),
+        dst=np.concatenate([dst, src[both], dst[never]]),
+        tried=np.concatenate([there[0], back[0][both], either[0][never]]),
+        lost=np.concatenate([there[1], back[1][both], either[1][never]]),
+        forward=np.concatenate([tcp | ways.known, ways.known[both], np.zeros(len(never), dtype=bool)]),
+        exact=np.concatenate([ways.known, ways.known[both], np.zeros(len(never), dtype=bool)]),
         kinds=[(p, way) for p in proto_names for way in layer_names],
-        kind=proto * len(layer_names) + layer,
+        kind=np.concatenate([kind, kind[both], kind[never]]),
     )
+
+
+def _packets(sent: Ints, lost: Ints, failed: Ints, requests: Ints) -> tuple[Floats, Floats]:
+    """(tried, lost) as the worse of packets and requests."""
+    tried = np.maximum(sent, requests)
+    return tried.astype(np.float64), np.clip(np.maximum(lost, failed), 0, tried).astype(np.float64)
 
 
 def _numbered(pairs: PairTable, column: str, nodes: dict[str, int]) -> Indexes:
@@ -99,18 +125,19 @@ def _numbered(pairs: PairTable, column: str, nodes: dict[str, int]) -> Indexes:
     return np.array([nodes.setdefault(name, len(nodes)) for name in names], dtype=np.int64)[codes]
 
 
-def localise(*, pairs: PairTable, round_id: int, start_us: int) -> tuple[Finding, ...]:
+def localise(*, pairs: PairTable, ways: Directions | None = None, round_id: int, start_us: int) -> tuple[Finding, ...]:
     """The elements that explain the round's losses, worst first; empty where none stands out. Pure."""
     if len(pairs) == 0:
         return ()
-    seen = evidence(pairs)
+    seen = evidence(pairs, ways or directions(pairs))
     open_ = np.ones(len(seen.tried), dtype=bool)
     findings: list[Finding] = []
     while len(findings) < MAX_FINDINGS:
         best = _best(seen, open_)
         if best is None:
             break
-        query = evidence_sql(round_id=round_id, start_us=start_us, suspect=best)
+        both_ends = bool(seen.exact[best.lines].any())
+        query = evidence_sql(round_id=round_id, start_us=start_us, suspect=best, both_ends=both_ends)
         findings.append(_finding(seen, best, query))
         open_[best.lines] = False
         open_[_echo(seen, best)] = False
@@ -232,7 +259,15 @@ def _reverse(seen: Evidence, suspect: Suspect) -> Indexes:
 
 
 def _echo(seen: Evidence, suspect: Suspect) -> Indexes:
-    return _reverse(seen, suspect) if suspect.direction in ("ingress", "egress", "pair") else suspect.lines[:0]
+    """What is explained along with a suspect: the other way, where it may show the same fault."""
+    if suspect.direction == "layer":
+        return suspect.lines[:0]
+    back = _reverse(seen, suspect)
+    if not direction_is_clear(seen, suspect):
+        return back
+    tried, lost = _rate(seen, back[seen.exact[back]])
+    counted_apart = lost / max(tried, 1.0) >= ECHO_SHARE * suspect.lost / suspect.tried
+    return back[~seen.exact[back]] if counted_apart else back
 
 
 def _rate(seen: Evidence, lines: Indexes) -> tuple[float, float]:
@@ -240,9 +275,12 @@ def _rate(seen: Evidence, lines: Indexes) -> tuple[float, float]:
 
 
 def direction_is_clear(seen: Evidence, suspect: Suspect) -> bool:
-    """Whether this way loses more than the way back, judged by the lines that can tell (TCP)."""
-    here, back = suspect.lines[seen.forward[suspect.lines]], _reverse(seen, suspect)
-    back = back[seen.forward[back]]
+    """Whether it is this way that loses: counted at its both ends, or more than the way back by what can tell (TCP)."""
+    here, back = suspect.lines, _reverse(seen, suspect)
+    exact = here[seen.exact[here]]
+    if seen.exact[back].any() and 2 * float(seen.lost[exact].sum()) >= suspect.lost:
+        return True
+    here, back = here[seen.forward[here]], back[seen.forward[back]]
     tried, lost = _rate(seen, here)
     tried_back, lost_back = _rate(seen, back)
     if not tried or not tried_back or lost / tried <= lost_back / tried_back:
@@ -307,27 +345,43 @@ def _way_back(seen: Evidence, suspect: Suspect, clear: bool) -> str:
     other = {"ingress": "what it sends", "egress": "what it receives"}.get(suspect.direction, "the other way")
     if not clear:
         return f"; {other}: {_percent(lost, tried)}, too close to tell the direction"
-    return f"; not {other}" if lost == 0 else f"; {other} only {_percent(lost, tried)}, as lost answers do"
+    if lost == 0:
+        return f"; not {other}"
+    return f"; {other} only {_percent(lost, tried)}" + ("" if seen.exact[back].all() else ", as lost answers do")
 
 
 def _percent(lost: float, tried: float) -> str:
     return f"{lost / tried * 100 if tried else 0:.1f} %"
 
 
-def evidence_sql(*, round_id: int, start_us: int, suspect: Suspect) -> str:
-    """A query over the views that shows what a finding rests on, worst first."""
+def evidence_sql(*, round_id: int, start_us: int, suspect: Suspect, both_ends: bool) -> str:
+    """A query over the views that shows what a finding rests on, worst first.
+
+    Where both ends have counted, what a node receives is also the answers to its own requests.
+    """
     quoted = [part.replace("\\", "\\\\").replace("'", "\\'") for part in suspect.name.split(">")]
     place = "if(dst_node = '', dst, dst_node)"
     proto, _, layer = quoted[0].partition("/")
+    node = f"'{quoted[0]}' IN (src_node, {place})"
+    there = f"src_node = '{quoted[0]}' AND {place} = '{quoted[-1]}'"
+    back = f"src_node = '{quoted[-1]}' AND {place} = '{quoted[0]}'"
     where = {
-        "ingress": f"{place} = '{quoted[0]}'",
-        "egress": f"src_node = '{quoted[0]}'",
-        "pair": f"src_node = '{quoted[0]}' AND {place} = '{quoted[-1]}'",
+        "ingress": node if both_ends else f"{place} = '{quoted[0]}'",
+        "egress": node if both_ends else f"src_node = '{quoted[0]}'",
+        "pair": f"({there} OR {back})" if both_ends else there,
         "layer": f"proto = '{proto}' AND layer = '{layer}'",
     }[suspect.direction]
+    table = "v_loss_direction" if both_ends else "v_pair_round"
+    columns = (
+        "layer, sum(requests) AS requests, sum(requests) - sum(ok) AS failed, sum(forward_sent) AS there, "
+        "sum(forward_lost) AS lost_there, sum(reverse_sent) AS back, sum(reverse_lost) AS lost_back, "
+        "sum(open_lost) AS lost_either_way"
+        if both_ends
+        else "sum(n) AS requests, sum(n) - sum(ok) AS failed, sum(packets_sent) AS sent, sum(packets_lost) AS lost"
+    )
+    last = ", layer ORDER BY lost_there + lost_back DESC" if both_ends else " ORDER BY lost DESC"
     return (
-        f"SELECT src_node, {place} AS destination, proto, sum(n) AS requests, sum(n) - sum(ok) AS failed, "
-        "sum(packets_sent) AS sent, sum(packets_lost) AS lost FROM v_pair_round "
+        f"SELECT src_node, {place} AS destination, proto, {columns} FROM {table} "
         f"WHERE round_at = fromUnixTimestamp64Milli({start_us // 1000}, 'UTC') AND round_id = {round_id} AND {where} "
-        "GROUP BY src_node, destination, proto ORDER BY lost DESC, failed DESC, src_node, destination"
+        f"GROUP BY src_node, destination, proto{last}, failed DESC, src_node, destination"
     )

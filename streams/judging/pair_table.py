@@ -4,7 +4,8 @@ ClickHouse makes it from stored rows (`streams/sql/pair_table.sql`), `from_batch
 a round can be judged without a database; a test holds both equal.
 
 `n` counts stored requests, `ok` those with a valid reply. Packets count only where the request says something about the
-path (not where somebody else answered, nor where nothing was sent). Sums, least, greatest and histograms are of the
+path (not where somebody else answered, nor where nothing was sent). `unopened` are requests whose TCP connection never
+came about: nobody knows which way their packets were lost. Sums, least, greatest and histograms are of the
 `ok` requests, in microseconds: `total` from the planned time, `sent` from the moment of sending.
 """
 
@@ -18,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from streams.judging import stats
-from topics.outcome import NOT_LOSS, Outcome
+from streams.judging.served import Served
+from topics.outcome import NOT_LOSS, Outcome, Proto
 from topics.probe_results import Batch, BatchHead, BatchTarget
 
 Ints = npt.NDArray[np.int64]
@@ -31,7 +33,7 @@ TEXTS = (
     *("target", "dst", "dst_node", "dst_zone", "dst_rack", "proto", "layer"),
 )
 COUNTS = (
-    *("n", "ok", "packets_sent", "packets_lost"),
+    *("n", "ok", "packets_sent", "packets_lost", "unopened", "unopened_sent", "unopened_lost"),
     *("total_us_sum", "total_us_min", "total_us_max", "sent_us_sum", "sent_us_min", "sent_us_max"),
 )
 HISTOGRAMS = ("hist_total", "hist_sent")
@@ -46,14 +48,20 @@ SCHEMA = pa.schema(_FIELDS)
 _U32_MAX = (1 << 32) - 1
 _OUTCOMES = max(Outcome) + 1
 _SILENT = tuple(int(o) for o in NOT_LOSS)
+_STREAMS = frozenset({Proto.tcp.name, Proto.http.name, Proto.https.name})
+_PROTO = TEXTS[2:].index("proto") + 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairTable:
-    """A round's pairs as an Arrow table of SCHEMA, and how many rows were read before repeats were merged."""
+    """A round's pairs as an Arrow table of SCHEMA, and how many rows were read before repeats were merged.
+
+    `served` is what the serving side counted, by the same lines; None where it was not asked.
+    """
 
     table: pa.Table
     raw_rows: int
+    served: Served | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -186,15 +194,22 @@ def _aggregate(*, rows: pa.Table, pair: Ints, lines: list[tuple[Any, ...]]) -> A
     sent_us = rows.column("dur_us").to_numpy().astype(np.int64)
     total_us = np.minimum(sent_us + rows.column("lateness_us").to_numpy(), _U32_MAX)
 
-    def add(column: str) -> Any:
-        weights = rows.column(column).to_numpy()[telling]
-        return np.bincount(pair[telling], weights=weights, minlength=count).astype(np.int64)
+    def add(column: str, which: Any = telling) -> Any:
+        weights = rows.column(column).to_numpy()[which]
+        return np.bincount(pair[which], weights=weights, minlength=count).astype(np.int64)
+
+    over_tcp = np.array([line[_PROTO] in _STREAMS for line in lines], dtype=bool)[pair]
+    unopened = over_tcp & (outcome == int(Outcome.timeout)) & (rows.column("min_rtt_us").to_numpy() == 0)
+    unopened &= rows.column("sent").to_numpy() > 0
 
     counts: dict[str, Any] = {
         "n": np.bincount(pair, minlength=count),
         "ok": np.bincount(pair[ok], minlength=count),
         "packets_sent": add("sent"),
         "packets_lost": add("lost"),
+        "unopened": np.bincount(pair[unopened], minlength=count),
+        "unopened_sent": add("sent", unopened),
+        "unopened_lost": add("lost", unopened),
     }
     counts |= _delays("total_us", pair[ok], total_us[ok], count) | _delays("sent_us", pair[ok], sent_us[ok], count)
     names = [Outcome(i).name if i else "" for i in range(_OUTCOMES)]

@@ -1,13 +1,15 @@
 """The numbers of a verdict that come from the pair table: requests, loss, delays, the worst pairs."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from streams.judging import stats
+from streams.judging.directions import Directions, Masks
 from streams.judging.pair_table import Ints, PairTable
 from topics.outcome import Outcome
-from topics.round_verdicts import Delay, Loss, Pair, Requests
+from topics.round_verdicts import Delay, Loss, LossEnds, Pair, Requests
 
 WORST = 20
 # Never sent, or stopped by us: they say nothing about the target.
@@ -26,9 +28,34 @@ def requests(pairs: PairTable) -> Requests:
     return Requests(sent=sent, ok=ok, failed=sent - ok, by_outcome=pairs.by_outcome)
 
 
-def packet_loss(pairs: PairTable) -> Loss:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacketLoss:
+    """Packet loss of a round: in all, and by direction of the pairs of which both ends have counted."""
+
+    total: Loss
+    forward: Loss | None
+    reverse: Loss | None
+    ends: LossEnds
+
+
+def packet_loss(ways: Directions) -> PacketLoss:
     """Packet loss of the whole round."""
-    return stats.loss(sent=int(pairs.counts("packets_sent").sum()), lost=int(pairs.counts("packets_lost").sum()))
+    known = ways.known
+    spoken = ways.forward_sent + ways.open_sent > 0
+    ends: LossEnds = "client" if not known.any() else "both" if known[spoken].all() else "some"
+    return PacketLoss(
+        total=stats.loss(
+            sent=int((ways.forward_sent + ways.reverse_sent + ways.open_sent).sum()),
+            lost=int((ways.forward_lost + ways.reverse_lost + ways.open_lost).sum()),
+        ),
+        forward=_of(ways.forward_sent, ways.forward_lost, known),
+        reverse=_of(ways.reverse_sent, ways.reverse_lost, known),
+        ends=ends,
+    )
+
+
+def _of(sent: Ints, lost: Ints, known: Masks) -> Loss | None:
+    return stats.loss(sent=int(sent[known].sum()), lost=int(lost[known].sum())) if known.any() else None
 
 
 def delay(pairs: PairTable, origin: Origin) -> Delay:
@@ -54,23 +81,27 @@ def _at_most(value: float | None, limit: int) -> float | None:
     return None if value is None else min(value, float(limit))
 
 
-def worst(pairs: PairTable, *, count: int = WORST) -> tuple[Pair, ...]:
+def worst(pairs: PairTable, ways: Directions, *, count: int = WORST) -> tuple[Pair, ...]:
     """The pairs a reader should see first: the lossiest that lost anything, then the slowest; `count` at most."""
     if len(pairs) == 0:
         return ()
     n = np.maximum(tried(pairs), 1)
+    packets = ways.forward_sent + ways.reverse_sent + ways.open_sent
     failed = (tried(pairs) - pairs.counts("ok")) / n
-    lost = pairs.counts("packets_lost") / np.maximum(pairs.counts("packets_sent"), 1)
+    lost = (ways.forward_lost + ways.reverse_lost + ways.open_lost) / np.maximum(packets, 1)
     mean = pairs.counts("sent_us_sum") / np.maximum(pairs.counts("ok"), 1)
     by_loss = np.lexsort((-mean, -lost, -failed))
     lossy = [int(i) for i in by_loss[:count] if failed[i] > 0 or lost[i] > 0]
     if len(lossy) > count // 2:
         lossy = lossy[: count // 2]
     slow = [int(i) for i in np.argsort(-mean, kind="stable")[:count] if int(i) not in lossy]
-    return tuple(_pair(pairs.row(i)) for i in (lossy + slow)[:count])
+    return tuple(_pair(pairs.row(i), ways, i) for i in (lossy + slow)[:count])
 
 
-def _pair(line: dict[str, Any]) -> Pair:
+def _pair(line: dict[str, Any], ways: Directions, index: int) -> Pair:
+    mine = np.zeros(len(ways.known), dtype=bool)
+    mine[index] = True
+    both = mine & ways.known
     outcomes: dict[str, int] = line["outcomes"]
     sent = line["n"] - sum(outcomes.get(o.name, 0) for o in NOT_TRIED)
     by_outcome = {o.name: outcomes[o.name] for o in Outcome if outcomes.get(o.name)}
@@ -81,7 +112,12 @@ def _pair(line: dict[str, Any]) -> Pair:
         proto=line["proto"],
         layer=line["layer"],
         requests=Requests(sent=sent, ok=line["ok"], failed=sent - line["ok"], by_outcome=by_outcome),
-        loss=stats.loss(sent=line["packets_sent"], lost=line["packets_lost"]),
+        loss=stats.loss(
+            sent=int(ways.forward_sent[index] + ways.reverse_sent[index] + ways.open_sent[index]),
+            lost=int(ways.forward_lost[index] + ways.reverse_lost[index] + ways.open_lost[index]),
+        ),
+        forward_loss=_of(ways.forward_sent, ways.forward_lost, both),
+        reverse_loss=_of(ways.reverse_sent, ways.reverse_lost, both),
         delay=_delay(
             ok=line["ok"],
             sum_us=line["total_us_sum"],

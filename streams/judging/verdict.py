@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from streams.judging import pair_table, rules, summary, trust
+from streams.judging.directions import directions
 from streams.judging.localise import localise
 from streams.judging.pair_table import PairTable
 from streams.judging.rules import Reason
@@ -36,7 +37,8 @@ def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -
     table = pairs or pair_table.empty()
     reasons = tuple(_reasons(facts, pairs, unfit))
     requests, round_ = summary.requests(table), facts.round
-    sent_delay = summary.delay(table, "sent")
+    sent_delay, ways = summary.delay(table, "sent"), directions(table)
+    loss = summary.packet_loss(ways)
     silent = {a.node for a in facts.accounts if a.planned and a.state not in ("finished", "unexpected")}
     failed = {node for r in reasons for node in r.nodes} - silent
     expected = {a.node for a in facts.accounts if a.state != "unexpected"}
@@ -60,14 +62,21 @@ def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -
         duplicates=table.duplicates,
         success_rate=requests.ok / requests.sent if requests.sent else None,
         requests=requests,
-        loss=summary.packet_loss(table),
+        loss=loss.total,
+        loss_ends=loss.ends,
+        forward_loss=loss.forward,
+        reverse_loss=loss.reverse,
         delay=summary.delay(table, "total"),
         sent_delay=sent_delay,
         verdict_delay_s=max(0, at_us - facts.last_result_us) / 1e6 if facts.last_result_us else None,
         trust=graded,
-        findings=localise(pairs=table, round_id=round_.round_id, start_us=round_.start_us),
+        findings=trust.believable(
+            localise(pairs=table, ways=ways, round_id=round_.round_id, start_us=round_.start_us),
+            unfit=unfit,
+            nodes=frozenset(fitness.node for fitness in facts.fitness),
+        ),
         accounts=facts.accounts,
-        worst=summary.worst(table),
+        worst=summary.worst(table, ways),
         succeeded_nodes=tuple(sorted(expected - failed - silent)),
         failed_nodes=tuple(sorted(failed & expected)),
         not_reported_nodes=tuple(sorted(silent)),

@@ -1,6 +1,7 @@
 -- The columns of the pair table, for the judge's query and for the view v_pair_round alike: one row per source agent,
 -- target, protocol, layer and size. Times are of successful requests. Somebody else at the address, a target that is
--- gone and a cancelled request are in no packet loss. Histograms: bucket floor(8 * log2(us)), mergeable with sumMap.
+-- gone and a cancelled request are in no packet loss. `unopened` counts requests whose TCP connection never came about: of
+-- their lost packets nobody can say which way they were lost. Histograms: bucket floor(8 * log2(us)), mergeable with sumMap.
     agent AS src_agent,
     src_node,
     src_zone,
@@ -32,6 +33,9 @@
     )) AS outcomes,
     sumIf(sent, outcome NOT IN ('wrong_peer', 'target_gone', 'cancelled', 'unsent')) AS packets_sent,
     sumIf(lost, outcome NOT IN ('wrong_peer', 'target_gone', 'cancelled', 'unsent')) AS packets_lost,
+    countIf(outcome = 'timeout' AND sent > 0 AND min_rtt_us = 0 AND proto IN ('tcp', 'http', 'https')) AS unopened,
+    sumIf(sent, outcome = 'timeout' AND sent > 0 AND min_rtt_us = 0 AND proto IN ('tcp', 'http', 'https')) AS unopened_sent,
+    sumIf(lost, outcome = 'timeout' AND sent > 0 AND min_rtt_us = 0 AND proto IN ('tcp', 'http', 'https')) AS unopened_lost,
     sumIf(total_us, outcome = 'ok') AS total_us_sum,
     minIf(total_us, outcome = 'ok') AS total_us_min,
     maxIf(total_us, outcome = 'ok') AS total_us_max,

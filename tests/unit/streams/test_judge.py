@@ -10,8 +10,9 @@ import pytest
 from streams.app import GROUPS, build
 from streams.clickhouse import ClickHouseAway
 from streams.config import StreamsConfig
-from streams.judge_rounds import GRACE_US, KEEP_COMPLETE_US, KEEP_US, Judge
+from streams.judge_rounds import GRACE_US, KEEP_COMPLETE_US, KEEP_US, RECEIPT_LOOKS_S, Judge
 from streams.judging.pair_table import PairTable
+from streams.judging.served import Served
 from streams.metrics import Metrics
 from streams.parts import Hold, Parts
 from streams.round_store import (
@@ -23,7 +24,7 @@ from streams.round_store import (
     partition_of,
 )
 from streams.rounds import begin, fold
-from tests.unit.streams.judging.mesh import START_US, full_mesh, line, scheduled, table
+from tests.unit.streams.judging.mesh import START_US, full_mesh, line, scheduled, served_line, served_mesh, table
 from topics import apply
 from topics.connection import KafkaConnection
 from topics.mesh_members import Member
@@ -64,6 +65,7 @@ class Court:
 
     table: MemoryTable = field(default_factory=MemoryTable)
     pairs: list[Any] = field(default_factory=lambda: [full_mesh(3)])
+    served: list[Served | Exception] = field(default_factory=lambda: [served_mesh(3)])
     members: tuple[Member, ...] | None = MEMBERS
     now_us: int = START_US + 10_200_000
     verdicts: list[RoundVerdict] = field(default_factory=list)
@@ -79,6 +81,7 @@ class Court:
         self.judge = Judge(
             store=RoundStore(self.table),
             read_pairs=self._read,
+            read_served=self._read_served,
             publish=self._publish,
             find_members=lambda ref: self.members,
             now_us=lambda: self.now_us,
@@ -92,6 +95,12 @@ class Court:
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, PairTable)
+        return answer
+
+    async def _read_served(self, round_: RoundScheduled) -> Served:
+        answer = self.served.pop(0) if len(self.served) > 1 else self.served[0]
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
     async def _publish(self, verdict: RoundVerdict) -> None:
@@ -425,3 +434,50 @@ def test_the_service_attaches_to_an_app_with_its_table_and_agent(service: str) -
     assert made.partition_for_key(b"3/uid/0000000000000007/h") == 3
     assert (made.key_serializer, made.value_serializer) == ("raw", "raw")
     assert list(app.agents) == [service]
+
+
+def test_receipts_that_are_a_moment_late_are_waited_for() -> None:
+    nothing = Served(counts={})
+    court = Court(served=[nothing, nothing, served_mesh(3, lambda src, dst: 0.01)])
+    court.take(*ALL)
+    (verdict,) = court.verdicts
+    assert court.slept == list(RECEIPT_LOOKS_S[:2])
+    assert (verdict.loss_ends, verdict.loss.sent) == ("both", 6 * (200 + 200))
+    assert verdict.forward_loss is not None
+    assert verdict.reverse_loss is not None
+    assert (verdict.forward_loss.lost, verdict.reverse_loss.lost) == (0, 12)
+
+
+@pytest.mark.parametrize(
+    "served",
+    [Served(counts={}), ClickHouseAway("gone"), served_mesh(3, received=99)],
+    ids=["none", "unreadable", "one request short"],
+)
+def test_a_round_without_its_receipts_is_judged_by_the_client_alone(served: Served | Exception) -> None:
+    court = Court(served=[served])
+    court.take(*ALL)
+    (verdict,) = court.verdicts
+    assert (verdict.verdict, verdict.final, verdict.unexplained) == ("succeed", True, 0)
+    assert (verdict.loss_ends, verdict.loss.sent) == ("client", 6 * 200)
+    assert (verdict.forward_loss, verdict.reverse_loss) == (None, None)
+    assert sum(court.slept) <= 0.5
+
+
+def test_a_pair_without_receipts_has_no_direction_and_the_others_have() -> None:
+    counts = dict(served_mesh(3).counts)
+    counts |= served_line("node-1", "node-2", received=12)
+    court = Court(served=[Served(counts=counts)])
+    court.take(*ALL)
+    (verdict,) = court.verdicts
+    assert verdict.loss_ends == "some"
+    assert verdict.reverse_loss is not None
+    assert verdict.reverse_loss.sent == 5 * 200
+
+
+def test_after_waiting_in_vain_the_next_round_is_not_kept_waiting() -> None:
+    court = Court(served=[Served(counts={})])
+    court.take(*ALL)
+    assert court.slept == list(RECEIPT_LOOKS_S)
+    court.slept.clear()
+    court.take(finished("node-1", declared_missing=1, planned=201, at_us=START_US + 10_000_001))
+    assert court.slept == []

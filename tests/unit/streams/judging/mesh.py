@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from streams.judging import stats
 from streams.judging.pair_table import SCHEMA, PairTable
+from streams.judging.served import COUNTS, Line, Served
 from topics.round_verdicts import AgentAccount
 from topics.task_rounds import Expect, MembersRef, Mesh, RoundScheduled
 
@@ -25,6 +26,7 @@ def line(src: str, dst: str, **changes: Any) -> dict[str, Any]:
         **{"src_agent": src, "src_node": src, "src_zone": "", "src_rack": ""},
         **{"target": f"to {dst}", "dst": dst, "dst_node": dst, "dst_zone": "", "dst_rack": "", "proto": "http"},
         **{"layer": "pod", "size": 0, "n": n, "ok": ok, "packets_sent": 2 * n, "packets_lost": 0},
+        **{"unopened": 0, "unopened_sent": 0, "unopened_lost": 0},
         **{"total_us_sum": ok * each_us, "total_us_min": each_us, "total_us_max": each_us if ok else 0},
         **{"sent_us_sum": ok * each_us, "sent_us_min": each_us, "sent_us_max": each_us if ok else 0},
         **{"outcomes": list(outcomes.items()), "hist_total": list(delays.items()), "hist_sent": list(delays.items())},
@@ -54,6 +56,23 @@ def full_mesh(count: int, lose: Any = None, **changes: Any) -> PairTable:
                 made["packets_lost"] = round(made["packets_sent"] * lose(src, dst))
             lines.append(made)
     return table(lines)
+
+
+def served_line(src: str, dst: str, **changes: int) -> dict[Line, tuple[int, ...]]:
+    """The other end's account of a line: all of 100 requests came, none of 200 packets was lost on the way back."""
+    counts = {"received": 100, "sent": 200, "lost": 0, "synack_lost": 0, "missing": 0} | changes
+    return {(src, f"to {dst}", dst, dst, "http", "pod", 0): tuple(counts[name] for name in COUNTS)}
+
+
+def served_mesh(count: int, lose: Any = None, **changes: int) -> Served:
+    """Every ordered pair; `lose(dst, src)` gives the share of packets lost on the way back."""
+    counts: dict[Line, tuple[int, ...]] = {}
+    for src in nodes(count):
+        for dst in nodes(count):
+            if src != dst:
+                sent = changes.get("sent", 200)
+                counts |= served_line(src, dst, **changes | {"lost": round(sent * lose(dst, src)) if lose else 0})
+    return Served(counts=counts)
 
 
 def scheduled(*, count: int = 3, expect: Expect | None = None, **changes: Any) -> RoundScheduled:
