@@ -7,7 +7,6 @@ no parser: the pattern admits nothing that could change the message's meaning. E
 
 import asyncio
 import re
-import socket
 import time
 from collections import deque
 from typing import cast
@@ -17,6 +16,7 @@ import httptools
 from producers import mark
 from producers.mark import Mark
 from producers.receipts import Receipts
+from producers.responder.borrowed import BorrowedSocket
 from producers.responder.echo import Answer, Counters, Request, answer, encoded, probe_answer, trouble
 from producers.responder.segments import Segments
 from topics.outcome import Proto
@@ -98,7 +98,7 @@ class HttpConnection(asyncio.Protocol):
         self._client = f"{peer[0]}:{peer[1]}" if peer else ""
         shared = transport.get_extra_info("socket")
         # A socket object of our own on the transport's descriptor: the transport's stands in for few calls only.
-        self._sock = socket.socket(shared.family, socket.SOCK_STREAM, fileno=shared.fileno())
+        self._sock = BorrowedSocket.of(shared)
         self.segments = Segments(sock=self._sock, receipts=self._service.receipts)
         # Through TLS only the transport may write.
         self._direct = transport.get_extra_info("ssl_object") is None
@@ -110,8 +110,7 @@ class HttpConnection(asyncio.Protocol):
             self._timer.cancel()
         self._service.connections.discard(self)
         self.segments.collect()
-        if self._sock.fileno() >= 0:
-            self._sock.detach()
+        self._sock.give_back()
 
     def eof_received(self) -> bool:
         """The client has ended: the last look at the counters, a moment later where something was sent again."""
