@@ -109,8 +109,9 @@ class Run:
         self.highest = max(self.highest, seq)
 
     def empty(self) -> bool:
-        """Whether there is nothing to tell."""
-        return not self.received and self.growth is _NO_GROWTH
+        """Whether there is nothing to tell; acknowledgements alone are no news, they wait for the next row."""
+        told = self.growth
+        return not (self.received or told.accepted or told.sent or told.lost or told.retrans)
 
     def ripe(self, *, now_us: int, silent_us: int) -> bool:
         """Whether it is time for a row: silent for `silent_us`, long, or old. Growth alone waits for nothing."""

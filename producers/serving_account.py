@@ -21,10 +21,11 @@ from producers.share import Store
 log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
-# After a round: how often, for how long, and how long a source must have been silent.
+# After a round: when first and how often it is looked, for how long, and how long a source must have been silent.
+FIRST_S = 0.1
 EAGER_S = 0.25
 EAGER_FOR_S = 3.0
-SILENT_S = 0.2
+SILENT_S = 0.08
 
 
 class ServingAccount:
@@ -59,7 +60,7 @@ class ServingAccount:
                 await self._round_over.wait()
                 self._round_over.clear()
                 # Others end within moments of us; one row for all of a source's rest, not two.
-                await asyncio.sleep(EAGER_S)
+                await asyncio.sleep(FIRST_S)
 
     def round_over(self) -> None:
         """The agent's own share of a round has ended, so the others' shares end about now."""

@@ -120,9 +120,9 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     """The judgement of one round. Field names are those of `kpatrol report --json`.
 
-    `loss` counts all packets known of, `loss_ends` says from whose accounts. `forward_loss` and `reverse_loss` are of the
-    pairs of which both ends have counted, None where there is none; packets of connections that never came about were
-    lost nobody knows which way: they are in `loss` alone.
+    `loss` counts all packets known of, `loss_ends` says from whose accounts. `forward_loss` and `reverse_loss` are of
+    the pairs of which both ends have counted, None where there is none; packets of connections that never came about
+    were lost nobody knows which way: they are in `loss` alone.
     """
 
     round_id: int
