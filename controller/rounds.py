@@ -16,6 +16,8 @@ from topics.task_rounds import Expect, RoundScheduled
 
 # A patrol's requests are spread over this part of its interval; the rest is for the last answers to come in.
 PATROL_SPREAD = 0.8
+# Requests/s of one agent from which on its load would show in what others measure on the same node.
+EXCLUSIVE_RATE = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,5 +82,15 @@ def build_round(
         unresolved=resolved.unresolved,
         cluster=cluster,
     )
-    planned = sum(share.planned(round_=round_, members=epoch.members).values())
-    return msgspec.structs.replace(round_, planned=planned)
+    owed = share.planned(round_=round_, members=epoch.members)
+    heaviest = max(owed.values(), default=0) / load.duration_s if load.duration_s else 0.0
+    return msgspec.structs.replace(
+        round_, planned=sum(owed.values()), load_class=load_class(task=task, rate_per_agent=heaviest)
+    )
+
+
+def load_class(*, task: Task, rate_per_agent: float) -> str:
+    """How a round may meet others on one node: the standing patrol gives way, a heavy load runs alone."""
+    if isinstance(task, NetPatrol):
+        return "background"
+    return "exclusive" if rate_per_agent >= EXCLUSIVE_RATE else "normal"

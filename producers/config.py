@@ -7,9 +7,12 @@ An unknown KPATROL_ name is told (`unknown_names`) but does not stop the agent: 
 import ipaddress
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+from producers.instrument import FLAVOURS, Flavour
+from producers.load.caps import Limits
 from topics.connection import BadConfiguration, KafkaConnection
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -58,6 +61,9 @@ class Config:
     lookups: tuple[str, ...] = ()
     health_listen: tuple[str, int] | None = None
     log_level: str = "INFO"
+    # In the node's own network namespace (`host`) the node's counters are part of a round's account.
+    flavour: Flavour = "pod"
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Config":
@@ -81,12 +87,15 @@ class Config:
             lookups=tuple(name.strip() for name in env.get("KPATROL_LOOKUPS", "").split(",") if name.strip()),
             health_listen=_listen(env, "KPATROL_HEALTH_LISTEN"),
             log_level=_choice(env, "KPATROL_LOG_LEVEL", "INFO", LOG_LEVELS),
+            flavour=cast(Flavour, _choice(env, "KPATROL_FLAVOUR", "pod", FLAVOURS)),
+            limits=_limits(env),
         )
 
 
 _OWN_NAMES = """
     AGENT NODE ZONE RACK POD GROUP CLUSTER IPV4 IPV6 NODE_IPV4 NODE_IPV6 HTTP_PORT HTTPS_PORT TCP_PORT UDP_PORT
     TLS_CERT_FILE TLS_KEY_FILE SPOOL_DIR SPOOL_MAX_BYTES HEARTBEAT_S LOOKUPS HEALTH_LISTEN LOG_LEVEL
+    FLAVOUR MAX_RATE MAX_RATE_PER_TARGET MAX_IN_FLIGHT MAX_IN_FLIGHT_PER_TARGET
     KAFKA_BOOTSTRAP KAFKA_SECURITY_PROTOCOL KAFKA_SASL_MECHANISM KAFKA_SASL_USERNAME KAFKA_SASL_PASSWORD_FILE
     KAFKA_SSL_CA_FILE
 """
@@ -122,6 +131,20 @@ def _serving(env: Mapping[str, str]) -> Serving:
     return serving
 
 
+def _limits(env: Mapping[str, str]) -> Limits:
+    default = Limits()
+    return Limits(
+        rate=_integer(env, "KPATROL_MAX_RATE", int(default.rate), low=1, high=1_000_000),
+        rate_per_target=_integer(
+            env, "KPATROL_MAX_RATE_PER_TARGET", int(default.rate_per_target), low=1, high=1_000_000
+        ),
+        in_flight=_integer(env, "KPATROL_MAX_IN_FLIGHT", default.in_flight, low=1, high=65_535),
+        in_flight_per_target=_integer(
+            env, "KPATROL_MAX_IN_FLIGHT_PER_TARGET", default.in_flight_per_target, low=1, high=65_535
+        ),
+    )
+
+
 def _integer(env: Mapping[str, str], name: str, default: int, *, low: int, high: int) -> int:
     text = env.get(name, "")
     if not text:
@@ -154,9 +177,10 @@ def _seconds(env: Mapping[str, str], name: str, default: float, *, low: float, h
 
 def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
     text = env.get(name, "") or default
-    if text.upper() not in allowed:
+    chosen = next((word for word in allowed if word.lower() == text.lower()), None)
+    if chosen is None:
         raise BadConfiguration(f"{name}: found {text!r}, allowed: {', '.join(allowed)}")
-    return text.upper()
+    return chosen
 
 
 def _address(env: Mapping[str, str], name: str, family: int) -> str:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from producers.clock_sync import ClockState, clock_state
 from producers.config import Config
 from producers.interfaces import interfaces
 from producers.publish import Sender
@@ -34,6 +35,7 @@ class Vitals:
     spool_batches: int
     running_rounds: int
     leaving: bool
+    clock: ClockState | None = None
 
 
 def report(*, config: Config, incarnation: int, started_us: int, version: str, vitals: Vitals) -> AgentReport:
@@ -48,6 +50,7 @@ def report(*, config: Config, incarnation: int, started_us: int, version: str, v
         interval_s=config.heartbeat_s,
         version=version,
         group=identity.group,
+        flavour=config.flavour,
         zone=identity.zone,
         rack=identity.rack,
         pod=identity.pod,
@@ -61,6 +64,8 @@ def report(*, config: Config, incarnation: int, started_us: int, version: str, v
         udp_port=serving.udp_port,
         interfaces=vitals.interfaces,
         lookups=vitals.lookups,
+        clock_offset_us=vitals.clock.offset_us if vitals.clock else None,
+        clock_error_us=vitals.clock.error_us if vitals.clock else None,
         spool_bytes=vitals.spool_bytes,
         spool_batches=vitals.spool_batches,
         running_rounds=vitals.running_rounds,
@@ -98,6 +103,7 @@ class Heartbeat:
         spool: Spool,
         running: Callable[[], int],
         clock: Clock,
+        clock_state: Callable[[], ClockState | None] = clock_state,
     ) -> None:
         self._config = config
         self._incarnation = incarnation
@@ -106,6 +112,7 @@ class Heartbeat:
         self._spool = spool
         self._running = running
         self._clock = clock
+        self._clock_state = clock_state
         self._started_us = clock.wall_us()
         self._under_way: asyncio.Task[None] | None = None
 
@@ -133,6 +140,7 @@ class Heartbeat:
             spool_batches=len(self._spool),
             running_rounds=self._running(),
             leaving=leaving,
+            clock=self._clock_state(),
         )
         record = report(
             config=self._config,

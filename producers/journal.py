@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from topics.round_progress import AgentFinished
+from topics.round_progress import AgentFinished, Condition, NodeCounters
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,10 @@ class Ended(_Line, frozen=True, kw_only=True, tag="ended"):
     resident_bytes: int = 0
     unrecorded_cause: str = ""
     note: str = ""
+    clock_offset_us: int | None = None
+    unsent_causes: dict[str, int] = {}
+    condition: Condition = Condition()
+    node_counters: NodeCounters | None = None
 
 
 class Finished(_Line, frozen=True, kw_only=True, tag="finished"):
@@ -173,7 +177,11 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
         throttled_us=ended.throttled_us,
         socket_drops=ended.socket_drops,
         resident_bytes=ended.resident_bytes,
+        clock_offset_us=ended.clock_offset_us,
         note=ended.note,
+        unsent_causes=ended.unsent_causes,
+        condition=ended.condition,
+        node_counters=ended.node_counters,
     )
 
 

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # The engine is called this long before the start, so that the clocks are compared as late as is useful.
 PREPARE_US = 300_000
+# The engine's cause for what was never sent because it was told to stop; why it was told is known here.
+CANCELLED = "cancelled"
 # A finished share is remembered this long after its deadline.
 KEEP_US = 3_600_000_000
 
@@ -57,12 +59,13 @@ class Run:
     timestamp_ms: int
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     note: str = ""
+    cause: str = ""
     begun: bool = False
 
-    def stop(self, note: str) -> None:
-        """Send nothing more; the first reason counts."""
+    def stop(self, note: str, *, cause: str) -> None:
+        """Send nothing more; the first reason counts. What is then unsent has that cause."""
         if not self.cancel.is_set():
-            self.note = note
+            self.note, self.cause = note, cause
             self.cancel.set()
 
     def comes_before(self, later: Followed[Any]) -> bool:
@@ -135,7 +138,7 @@ class Rounds:
             if run is not None and not run.begun:
                 task.cancel()
             elif run is not None:
-                run.stop("agent stopped")
+                run.stop("agent stopped", cause="agent_stopped")
         self.turns.look_again()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=patience_s)
@@ -170,7 +173,7 @@ class Rounds:
                 and cancelled.task_uid in ("", run.round_.task_uid)
                 and run.comes_before(followed)
             ):
-                run.stop(f"cancelled: {cancelled.reason}")
+                run.stop(f"cancelled: {cancelled.reason}", cause=CANCELLED)
         self.turns.look_again()
 
     def _start(self, run: Run) -> None:
@@ -208,8 +211,10 @@ class Rounds:
             give_up=run.cancel.is_set,
         )
         waited_us = shift_us(start_us=start_us, asked_us=asked_us, got_us=clock.monotonic_us())
-        if waited_us and not run.note:
-            run.note = f"waited {waited_us // 1000} ms for its turn" + ("" if in_turn else " and did not get it")
+        if not in_turn:
+            run.stop(f"waited {waited_us // 1000} ms for its turn and did not get it", cause="no_turn")
+        elif waited_us and not run.note:
+            run.note = f"waited {waited_us // 1000} ms for its turn"
         try:
             owner = await self._under_load(run, streams, start_us=start_us, waited_us=waited_us)
         finally:
@@ -267,10 +272,12 @@ class Rounds:
         self._shares[owner.key] = owner
         log.info("event=round_begins round=%d task=%s number=%d planned=%d", *_names(began), planned)
         if run.cancel.is_set():
-            owner.end(Ended(unsent=planned, note=run.note))
+            owner.end(Ended(unsent=planned, note=run.note, unsent_causes={run.cause: planned} if planned else {}))
             return owner
         left_s = (round_.deadline_us - parts.clock.wall_us()) / 1e6
-        deadline = asyncio.get_running_loop().call_later(left_s, run.stop, "deadline passed")
+        deadline = asyncio.get_running_loop().call_later(
+            left_s, lambda: run.stop("deadline passed", cause="deadline_passed")
+        )
         try:
             ended = await run_share(
                 bench=parts.bench,
@@ -283,7 +290,8 @@ class Rounds:
             )
         finally:
             deadline.cancel()
-        owner.end(msgspec.structs.replace(ended, note=run.note))
+        causes = {run.cause if cause == CANCELLED else cause: count for cause, count in ended.unsent_causes.items()}
+        owner.end(msgspec.structs.replace(ended, note=run.note, unsent_causes=causes))
         return owner
 
     async def _conclude(self, owner: Share) -> None:

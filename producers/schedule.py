@@ -6,9 +6,11 @@ Decisions are pure and take the time as an argument. Rules:
   and rounds that the journal knows are left alone.
 - A round heard after its start begins at once with the start it should have had: requests already overdue are
   counted as unsent by the load engine's own limit on lateness, so a late agent shows as unsent, never as a gap.
-- An `exclusive` round waits until no other runs, and while it runs the others wait; nobody waits longer than the
-  round's slack (what is left of the deadline after its duration and its timeout). What was waited is added to the
-  rows' planned times, so `ts` stays true.
+- Loads have classes. `exclusive`: runs alone. `normal`: beside all but an exclusive one. `background`: as normal, and
+  gives way to an exclusive one that waits, so that a standing patrol cannot keep it out for ever. A round waits for its
+  turn no longer than its slack (what is left of the deadline after its duration and its timeout); one that has not got
+  it by then is not run, and all of it is unsent: two loads that must not meet never do. What was waited is added to
+  the rows' planned times, so `ts` stays true.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from topics.task_rounds import RoundScheduled
 
 Refusal = Literal["", "other group", "deadline passed", "known"]
 EXCLUSIVE = "exclusive"
+BACKGROUND = "background"
 
 
 def refusal(*, round_: RoundScheduled, group: str, known: Callable[[int], bool], now_us: int) -> Refusal:
@@ -43,9 +46,13 @@ def slack_us(round_: RoundScheduled) -> int:
     return max(0, round_.deadline_us - round_.start_us - needed_us)
 
 
-def may_start(*, load_class: str, running: Collection[str]) -> bool:
-    """Whether a round of that load class may run beside those of the classes that run now."""
-    return not running if load_class == EXCLUSIVE else EXCLUSIVE not in running
+def may_start(*, load_class: str, running: Collection[str], waiting: Collection[str] = ()) -> bool:
+    """Whether a round of that load class may run beside those that run now and before those that wait."""
+    if load_class == EXCLUSIVE:
+        return not running
+    if load_class == BACKGROUND and EXCLUSIVE in waiting:
+        return False
+    return EXCLUSIVE not in running
 
 
 def shift_us(*, start_us: int, asked_us: int, got_us: int) -> int:
@@ -74,6 +81,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._running: dict[int, str] = {}
+        self._waiting: dict[int, str] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -82,14 +90,20 @@ class Turns:
         return len(self._running)
 
     async def take(self, *, round_id: int, load_class: str, patience_s: float, give_up: Callable[[], bool]) -> bool:
-        """Wait for the turn, at most `patience_s` or until `give_up`, then run in any case; false when out of turn."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                while not self._free(load_class) and not give_up():
-                    self._changed.clear()
-                    await self._changed.wait()
-        in_turn = self._free(load_class)
-        self._running[round_id] = load_class
+        """Wait for the turn, at most `patience_s` or until `give_up`; false when it did not come."""
+        self._waiting[round_id] = load_class
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    while not self._free(round_id) and not give_up():
+                        self._changed.clear()
+                        await self._changed.wait()
+            in_turn = self._free(round_id)
+        finally:
+            del self._waiting[round_id]
+        if in_turn:
+            self._running[round_id] = load_class
+        self.look_again()
         return in_turn
 
     def leave(self, round_id: int) -> None:
@@ -101,5 +115,6 @@ class Turns:
         """Something that the waiting ones ask about has changed."""
         self._changed.set()
 
-    def _free(self, load_class: str) -> bool:
-        return may_start(load_class=load_class, running=set(self._running.values()))
+    def _free(self, round_id: int) -> bool:
+        others = [other for key, other in self._waiting.items() if key != round_id]
+        return may_start(load_class=self._waiting[round_id], running=set(self._running.values()), waiting=others)

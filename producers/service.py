@@ -7,6 +7,7 @@ is bounded in time: what Kafka does not take stays in the spool for the next inc
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import signal
@@ -21,6 +22,7 @@ from producers.health import Answer, serve_health
 from producers.heartbeat import Heartbeat
 from producers.instrument import Instrument
 from producers.journal import Journal
+from producers.load.caps import Governor
 from producers.load.engine import run_load
 from producers.membership import KnownMembers
 from producers.metrics import Metrics
@@ -85,7 +87,7 @@ class Agent:
 
 def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journal: Journal, incarnation: int) -> Agent:
     """Put the parts together; nothing runs yet."""
-    clock, metrics, instrument = Clock(), Metrics(), Instrument()
+    clock, metrics, instrument = Clock(), Metrics(), Instrument(flavour=config.flavour)
     name = f"kpatrol-agent-{config.identity.agent}"
     publisher = Publisher(producer_of(kafka=config.kafka, client_id=name))
     members = KnownMembers(group=config.identity.group)
@@ -123,6 +125,7 @@ def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journ
         spool=spool,
         running=lambda: rounds.turns.running,
         clock=clock,
+        clock_state=instrument.clock,
     )
     return Agent(
         config=config,
@@ -137,6 +140,11 @@ def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journ
         receiving=receiving,
         heartbeat=heartbeat,
     )
+
+
+def _governed(config: Config) -> Load:
+    """The load engine under the agent's caps."""
+    return functools.partial(run_load, governor=Governor(config.limits))
 
 
 async def run(config: Config) -> None:
@@ -154,7 +162,7 @@ async def run(config: Config) -> None:
     log.info("event=agent_starts agent=%s node=%s incarnation=%d", identity.agent, identity.node, incarnation)
     receipts = Receipts()
     agent = build(
-        config=config, load=run_load, receipts=receipts, spool=spool, journal=journal, incarnation=incarnation
+        config=config, load=_governed(config), receipts=receipts, spool=spool, journal=journal, incarnation=incarnation
     )
     async with _responding(config, incarnation, receipts), _health(agent):
         left = agent.rounds.recover()
@@ -256,7 +264,7 @@ def _metrics(agent: Agent) -> str:
     metrics.set("publish_repeats_total", agent.publisher.repeats)
     metrics.set("kafka_reachable", int(bool(agent.publisher.contact.reachable)))
     metrics.set("cpu_us_total", now.cpu_us)
-    metrics.set("throttled_us_total", now.throttled_us)
+    metrics.set("throttled_us_total", now.cpu.throttled_us)
     metrics.set("resident_bytes", now.resident_bytes)
-    metrics.set("socket_drops_total", now.socket_drops)
+    metrics.set("socket_drops_total", now.socket_drops + sum(now.own_drops.values()))
     return metrics.text()

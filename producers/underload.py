@@ -8,7 +8,7 @@ from typing import Protocol
 
 from producers.batches import Batches, source_address
 from producers.config import Config
-from producers.instrument import Instrument, Reading
+from producers.instrument import Gauges, Instrument, Reading, condition
 from producers.journal import Ended
 from producers.load.engine import LoadAccount
 from producers.rows import Rows
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # A part-filled batch waits at most this long.
 SEAL_AGE_S = 5.0
+# How often ports, connection tracking and memory are looked at during a share: about 0.1 ms a look.
+LOOK_S = 1.0
 
 
 class Load(Protocol):
@@ -80,7 +82,8 @@ async def run_share(
     sealer = Sealer(share=owner, batches=batches, store=bench.store, shift_us=waited_us)
     rows = Rows(on_seal=sealer.take)
     before = bench.instrument.read()
-    sealing = asyncio.create_task(_seal_aged(rows, sealer))
+    peak = Peak(bench.instrument)
+    aside = [asyncio.create_task(_seal_aged(rows, sealer)), asyncio.create_task(peak.watch())]
     try:
         load = await bench.load(
             round_=round_,
@@ -98,9 +101,10 @@ async def run_share(
         log.exception("event=load_failed round=%d", round_.round_id)
         return Ended(unsent=0, unrecorded_cause=f"load engine failed: {error!r}")
     finally:
-        sealing.cancel()
+        for task in aside:
+            task.cancel()
         rows.seal()
-    return _ended(load, bench.instrument.read().since(before))
+    return _ended(load, bench.instrument.read().since(before), peak, bench.instrument)
 
 
 async def _seal_aged(rows: Rows, sealer: Sealer) -> None:
@@ -112,7 +116,27 @@ async def _seal_aged(rows: Rows, sealer: Sealer) -> None:
             rows.seal()
 
 
-def _ended(load: LoadAccount, used: Reading) -> Ended:
+class Peak:
+    """The greatest values of the instrument's gauges while a share runs."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+        self._greatest = instrument.look()
+
+    def greatest(self) -> Gauges:
+        """The greatest so far, this moment included."""
+        self._greatest = self._greatest.greatest(self._instrument.look())
+        return self._greatest
+
+    async def watch(self) -> None:
+        """Look every `LOOK_S` until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.greatest()
+
+
+def _ended(load: LoadAccount, used: Reading, peak: Peak, instrument: Instrument) -> Ended:
+    clock = instrument.clock()
     return Ended(
         unsent=load.unsent,
         achieved_rate=load.achieved_rate,
@@ -121,7 +145,14 @@ def _ended(load: LoadAccount, used: Reading) -> Ended:
         lateness_max_us=load.lateness_max_us,
         loop_lag_max_us=load.loop_lag_max_us,
         cpu_us=used.cpu_us,
-        throttled_us=used.throttled_us,
-        socket_drops=used.socket_drops,
+        throttled_us=used.cpu.throttled_us,
+        # In a pod the namespace's counters have seen the load's sockets too.
+        socket_drops=max(used.socket_drops, load.socket_drops)
+        if used.node is None
+        else used.socket_drops + load.socket_drops,
         resident_bytes=used.resident_bytes,
+        clock_offset_us=clock.offset_us if clock else None,
+        unsent_causes=dict(load.unsent_causes),
+        condition=condition(used=used, peak=peak.greatest(), bounds=instrument.bounds(), clock=clock),
+        node_counters=used.node,
     )

@@ -4,13 +4,14 @@
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from streams.judging.trust import Fitness
-from streams.rounds import RoundState, Share
+from streams.rounds import Finished, RoundState, Share
 from topics.round_verdicts import AgentAccount
 
 Due = Literal["nothing", "provisional", "final"]
@@ -44,7 +45,28 @@ def _account(state: RoundState, share: Share, planned: int | None, node: str | N
         unexplained=unexplained,
         cause=", ".join(causes),
         state=_agent_state(share, planned),
+        **_said(told),
     )
+
+
+def _said(told: Sequence[Finished]) -> dict[str, Any]:
+    """What an agent's incarnations said of themselves: sums, the worst, the latest."""
+    if not told:
+        return {}
+    unsent: Counter[str] = Counter()
+    for finished in told:
+        unsent.update(finished.unsent_causes)
+    return {
+        "unsent_causes": dict(unsent),
+        "cpu_us": sum(f.cpu_us for f in told),
+        "throttled_us": sum(f.throttled_us for f in told),
+        **{
+            name: max(getattr(f, name) for f in told)
+            for name in ("lateness_p99_us", "loop_lag_max_us", "resident_bytes")
+        },
+        "clock_offset_us": told[-1].clock_offset_us,
+        "node_counters": told[-1].node_counters,
+    }
 
 
 def _cause(state: RoundState, share: Share) -> str:
@@ -130,18 +152,25 @@ def digest(state: RoundState) -> str:
 
 
 def fitness(state: RoundState, nodes: Mapping[str, str]) -> list[Fitness]:
-    """What each agent that finished said of itself."""
+    """What each agent that finished said of itself, beside what the round asked."""
+    asked = state.head.round
     return [
         Fitness(
             agent=share.agent,
             node=nodes.get(share.agent) or share.node or share.agent,
             unsent=run.finished.unsent,
+            unsent_causes=run.finished.unsent_causes,
             asked_rate=run.finished.asked_rate,
             achieved_rate=run.finished.achieved_rate,
             lateness_p99_us=run.finished.lateness_p99_us,
             loop_lag_max_us=run.finished.loop_lag_max_us,
             throttled_us=run.finished.throttled_us,
+            cpu_wait_us=run.finished.cpu_wait_us,
             socket_drops=run.finished.socket_drops,
+            conntrack_share=run.finished.conntrack_share,
+            timeout_us=asked.timeout_ms * 1000 if asked else 0,
+            duration_us=int(asked.duration_s * 1e6) if asked else 0,
+            node_counters=run.finished.node_counters,
         )
         for share in state.shares.values()
         for run in share.runs

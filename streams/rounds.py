@@ -14,6 +14,7 @@ from topics.round_progress import (
     AgentFinished,
     AgentGone,
     BatchesStored,
+    NodeCounters,
     RoundDeadline,
     RoundProgress,
     StoredBatch,
@@ -38,6 +39,13 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     loop_lag_max_us: int
     throttled_us: int
     socket_drops: int
+    unsent_causes: dict[str, int] = {}
+    cpu_us: int = 0
+    cpu_wait_us: int = 0
+    resident_bytes: int = 0
+    conntrack_share: float = 0.0
+    clock_offset_us: int | None = None
+    node_counters: NodeCounters | None = None
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -227,11 +235,22 @@ def _finished(share: Share, event: AgentFinished) -> Share:
         loop_lag_max_us=event.loop_lag_max_us,
         throttled_us=event.throttled_us,
         socket_drops=event.socket_drops,
+        unsent_causes=event.unsent_causes,
+        cpu_us=event.cpu_us,
+        cpu_wait_us=event.condition.cpu_wait_us,
+        resident_bytes=max(event.resident_bytes, event.condition.resident_max_bytes),
+        conntrack_share=_share_of(event.condition.conntrack_entries, event.condition.conntrack_max),
+        clock_offset_us=event.clock_offset_us,
+        node_counters=event.node_counters,
     )
     runs = {run.incarnation: run for run in share.runs}
     run = runs.get(event.incarnation) or Run(incarnation=event.incarnation)
     runs[event.incarnation] = msgspec.structs.replace(run, finished=_better(run.finished, told))
     return msgspec.structs.replace(share, runs=_ordered(runs), node=share.node or event.node)
+
+
+def _share_of(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
 
 
 def _gone(share: Share, event: AgentGone) -> Share:

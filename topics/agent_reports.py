@@ -24,7 +24,8 @@ class AgentReport(Record, frozen=True, kw_only=True, tag="AgentReport"):
     """Who an agent is and how it is. `incarnation` is new with every start; it never goes down.
 
     `interval_s` is the heartbeat's own period: silent for two of them is outdated, for three is gone.
-    `leaving` is true in the last report of an orderly stop.
+    `leaving` is true in the last report of an orderly stop. `flavour` is `host` in the node's network namespace.
+    `clock_offset_us` and `clock_error_us` are the kernel's own, None while nothing disciplines the clock.
     """
 
     agent: str
@@ -51,6 +52,7 @@ class AgentReport(Record, frozen=True, kw_only=True, tag="AgentReport"):
     lookups: dict[str, tuple[str, ...]] = {}
     timed_urls: tuple[TimedUrl, ...] = ()
     clock_offset_us: int | None = None
+    clock_error_us: int | None = None
     spool_bytes: int = 0
     spool_batches: int = 0
     running_rounds: int = 0

@@ -37,10 +37,56 @@ class BatchesStored(Record, frozen=True, kw_only=True, tag="BatchesStored"):
     duplicate_batches: int = 0
 
 
+class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the agent had to work with while its share ran, beside the figures of AgentFinished itself.
+
+    Differences over the share: `cpu_wait_us` (ready to run, but another ran), `cpu_pressure_us` (some task of its
+    cgroup waited), `periods` and `throttled_periods` of its CPU quota. Greatest values seen: `local_ports_used` of
+    `local_ports` (sockets of its network namespace), `conntrack_entries` of `conntrack_max`, `resident_max_bytes`. A
+    limit of 0 is none, or one the kernel does not show. `clock_error_us` is the kernel's bound on the clock's error,
+    None while nothing disciplines the clock.
+    """
+
+    cpu_wait_us: int = 0
+    cpu_pressure_us: int = 0
+    cpu_limit_cores: float = 0.0
+    periods: int = 0
+    throttled_periods: int = 0
+    local_ports_used: int = 0
+    local_ports: int = 0
+    conntrack_entries: int = 0
+    conntrack_max: int = 0
+    resident_max_bytes: int = 0
+    memory_limit_bytes: int = 0
+    clock_error_us: int | None = None
+
+
+class NodeCounters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the node's own kernel counted while the share ran; only an agent in the node's network namespace knows it.
+
+    Packets, except `tcp_retransmits` (segments) and `softnet_squeezes` (times the softirq's budget ran out).
+    `interface_*` are the devices' own counters, `qdisc_drops` those of their queueing disciplines.
+    """
+
+    tcp_segments_out: int = 0
+    tcp_retransmits: int = 0
+    tcp_drops: int = 0
+    udp_buffer_errors: int = 0
+    softnet_drops: int = 0
+    softnet_squeezes: int = 0
+    conntrack_insert_failed: int = 0
+    conntrack_drops: int = 0
+    interface_rx_drops: int = 0
+    interface_tx_drops: int = 0
+    interface_errors: int = 0
+    qdisc_drops: int = 0
+
+
 class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     """An agent's account of its share of a round: planned = sent + unsent + declared_missing.
 
-    `rows` are the rows in its `batches` batches (numbered from 0). `declared_missing` are requests whose record is
+    `rows` are the rows in its `batches` batches (numbered from 0). `unsent_causes` says why requests were not sent, and
+    adds up to `unsent`. `declared_missing` are requests whose record is
     lost, with the cause ("spool evicted", "agent died", "cancelled"). `lateness` is sent minus planned time.
     Published by the next incarnation where the one that ran the round died (`incarnation` is the one that ran).
     """
@@ -70,6 +116,9 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     resident_bytes: int = 0
     clock_offset_us: int | None = None
     note: str = ""
+    unsent_causes: dict[str, int] = {}
+    condition: Condition = Condition()
+    node_counters: NodeCounters | None = None
 
 
 class AgentGone(Record, frozen=True, kw_only=True, tag="AgentGone"):

@@ -5,7 +5,8 @@ timeout, so those under way stay sorted by their start and one timer watches the
 target at the cap waits in line and goes out late as soon as another ends.
 
 When a request counts as unsent (never as a row): it could not be sent within the late limit; the round was cancelled
-before it was sent; our own machine had no port, descriptor or buffer for it; its request cannot be written at all.
+before it was sent; our own machine had no port, descriptor or buffer for it; its request cannot be written at all; it
+was over a cap on the rate (producers.load.caps).
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from producers.load import pacing
+from producers.load.caps import OVER_THE_CAP, Governor, Limits
 from producers.load.ticker import now_us, ticker
 from producers.probes import PROBES
 from producers.probes.base import Attempt, Channel, Setup
@@ -40,7 +42,8 @@ class LoadAccount:
 
     `sent` requests have a row each. `unsent` were given up before they were sent; `unsent_causes` says why, most
     frequent first. `cancelled` counts the requests, sent or not, that a cancellation ended. `loop_lag_max_us` is the
-    longest that our own event loop let the timer wait.
+    longest that our own event loop let the timer wait. `socket_drops` are replies that the load's own datagram sockets
+    had no room for.
     """
 
     planned: int
@@ -54,18 +57,7 @@ class LoadAccount:
     lateness_max_us: int
     loop_lag_max_us: int
     unsent_causes: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Caps that keep a round harmless: requests in flight to one target and in all, and the greatest lateness.
-
-    A request that cannot be sent within `late_limit_us`, or the round's timeout if that is shorter, is unsent.
-    """
-
-    in_flight_per_target: int = 256
-    in_flight: int = 4096
-    late_limit_us: int = 1_000_000
+    socket_drops: int = 0
 
 
 async def run_load(  # noqa: PLR0913 - the one entry; every argument is a different part of the share
@@ -80,6 +72,7 @@ async def run_load(  # noqa: PLR0913 - the one entry; every argument is a differ
     rows: Rows,
     cancel: asyncio.Event,
     limits: Limits | None = None,
+    governor: Governor | None = None,
 ) -> LoadAccount:
     """Run the share and return its account once every request has ended.
 
@@ -95,7 +88,7 @@ async def run_load(  # noqa: PLR0913 - the one entry; every argument is a differ
         trace_id=trace_id,
         source_address=source_address,
         start_us=start_monotonic_us,
-        limits=limits or Limits(),
+        governor=governor or Governor(limits or Limits()),
     )
     load = _Load(share, rows)
     stop: asyncio.Future[Any] = asyncio.ensure_future(cancel.wait())
@@ -120,7 +113,7 @@ class _Share:
     trace_id: bytes
     source_address: str
     start_us: int
-    limits: Limits
+    governor: Governor
 
 
 class _Load:
@@ -132,7 +125,7 @@ class _Load:
         self._before = rows.count
         self._start_us = share.start_us
         self._timeout_us = share.round_.timeout_ms * 1000
-        self._late_us = pacing.late_limit_us(limit_us=share.limits.late_limit_us, timeout_us=self._timeout_us)
+        self._late_us = pacing.late_limit_us(limit_us=share.governor.limits.late_limit_us, timeout_us=self._timeout_us)
         self._requests = [stream.requests for stream in share.streams]
         self._planned = sum(self._requests)
         self._order: Iterator[pacing.Due] = pacing.due_order(
@@ -143,6 +136,7 @@ class _Load:
         )
         self._next: pacing.Due | None = next(self._order, None)
         self._pending: OrderedDict[Attempt, None] = OrderedDict()
+        self._passage = share.governor.enter([stream.target for stream in share.streams])
         self._flying = [0] * len(share.streams)
         self._total = 0
         self._waiting: list[deque[tuple[int, int]]] = [deque() for _ in share.streams]
@@ -150,6 +144,7 @@ class _Load:
         self._draining = False
         self._unsent: Counter[str] = Counter()
         self._unsent_total = 0
+        self._socket_drops = 0
         self._cancelled = 0
         self._lateness = pacing.Lateness()
         self._lag_max_us = 0
@@ -179,6 +174,7 @@ class _Load:
         if self._stopped:
             return
         self._stopped = True
+        self._share.governor.leave(self._passage)
         self._ticker.close()
         if self._watch is not None:
             self._watch.cancel()
@@ -210,6 +206,7 @@ class _Load:
             lateness_max_us=self._lateness.max_us,
             loop_lag_max_us=self._lag_max_us,
             unsent_causes=tuple(self._unsent.most_common()),
+            socket_drops=self._socket_drops,
         )
 
     def _channel(self, index: int, stream: Stream) -> Channel | None:
@@ -225,6 +222,7 @@ class _Load:
             report=self._report,
             give_up=self._give_up,
             clock=now_us,
+            dropped=self._dropped,
         )
         probe = PROBES.get(stream.target.proto)
         if probe is None:
@@ -284,6 +282,9 @@ class _Load:
 
     def _offer(self, seq: int, stream: int, planned_us: int) -> None:
         """Send a due request, or put it in line where its target has as many under way as it may."""
+        if not self._passage.admits(stream, self._start_us + planned_us):
+            self._count_unsent(OVER_THE_CAP, 1)
+            return
         if self._waiting[stream] or not self._has_room(stream):
             self._waiting[stream].append((seq, planned_us))
             self._crowded.add(stream)
@@ -291,8 +292,7 @@ class _Load:
         self._send(seq, stream, planned_us)
 
     def _has_room(self, stream: int) -> bool:
-        limits = self._share.limits
-        return self._flying[stream] < limits.in_flight_per_target and self._total < limits.in_flight
+        return self._flying[stream] < self._passage.room_to[stream] and self._total < self._passage.room
 
     def _send(self, seq: int, stream: int, planned_us: int) -> None:
         channel = self._channels[stream]
@@ -353,6 +353,9 @@ class _Load:
             if not line:
                 self._crowded.discard(stream)
         self._draining = False
+
+    def _dropped(self, number: int) -> None:
+        self._socket_drops += number
 
     def _count_unsent(self, cause: str, number: int) -> None:
         self._unsent[cause] += number

@@ -35,6 +35,7 @@ class Setup:
     """Everything a channel is made of. Times are µs of the load's monotonic clock.
 
     Each request ends in one `report(row)`, or in one `give_up(index, cause)` when our own machine could not send it.
+    A datagram socket tells `dropped` as it is closed how many datagrams the kernel had no room for in it.
     """
 
     round_: RoundScheduled
@@ -48,6 +49,7 @@ class Setup:
     report: Callable[[Row], None]
     give_up: Callable[[int, str], None]
     clock: Callable[[], int]
+    dropped: Callable[[int], None] = lambda _: None
 
 
 class Channel(Protocol):

@@ -1,6 +1,7 @@
 """A round's life on one agent, with a load engine that does as it is told and a Kafka that comes and goes."""
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -203,6 +204,41 @@ def test_an_exclusive_round_waits_and_its_rows_keep_their_true_time(tmp_path: Pa
             assert told[1].note.startswith("waited ")
             later = next(b for b in stage.kafka.batches() if b.head.round_number == 2)
             assert column(later, "planned_us")[0] >= 5 + 40_000
+
+    play(scene)
+
+
+def test_a_round_that_does_not_get_its_turn_is_not_run_and_says_so(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with staged(tmp_path, send_until_cancelled) as stage:
+            stage.hear(a_round(number=1))
+            await until(lambda: stage.starts_us)
+            # What the deadline leaves after duration and timeout is nothing: no time to wait in.
+            stage.hear(a_round(number=2, load_class="exclusive", deadline_in_s=2.0))
+            (told,) = await stage.accounts(1)
+            assert len(stage.starts_us) == 1
+            assert (told.round_id, told.unsent, told.rows) == (102, told.planned, 0)
+            assert told.unsent_causes == {"no_turn": told.planned}
+            assert told.note.endswith("did not get it")
+
+    play(scene)
+
+
+def test_the_account_says_why_requests_were_not_sent_and_how_the_agent_fared(tmp_path: Path) -> None:
+    async def half(planned: int, rows: Rows, cancel: asyncio.Event) -> LoadAccount:
+        told = await send_until_cancelled(planned, rows, cancel)
+        return dataclasses.replace(told, unsent_causes=(("cancelled", planned - told.sent - 3), ("over_the_cap", 3)))
+
+    async def scene() -> None:
+        async with staged(tmp_path, half) as stage:
+            stage.hear(a_round())
+            await until(lambda: stage.starts_us)
+            stage.hear(stop_everything())
+            (told,) = await stage.accounts(1)
+            assert told.unsent_causes == {"cancelled": told.unsent - 3, "over_the_cap": 3}
+            assert told.condition.resident_max_bytes >= told.resident_bytes > 5 << 20
+            assert told.condition.local_ports > 1000
+            assert told.node_counters is None
 
     play(scene)
 

@@ -39,18 +39,22 @@ def test_slack_is_what_duration_and_timeout_leave_of_the_deadline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load_class", "running", "free"),
+    ("load_class", "running", "waiting", "free"),
     [
-        ("normal", [], True),
-        ("normal", ["normal", "background"], True),
-        ("normal", ["exclusive"], False),
-        ("background", ["exclusive"], False),
-        ("exclusive", [], True),
-        ("exclusive", ["background"], False),
+        ("normal", [], [], True),
+        ("normal", ["normal", "background"], [], True),
+        ("normal", ["normal"], ["exclusive"], True),
+        ("normal", ["exclusive"], [], False),
+        ("background", ["normal"], ["normal"], True),
+        ("background", ["exclusive"], [], False),
+        ("background", ["normal"], ["exclusive"], False),
+        ("exclusive", [], ["exclusive", "normal"], True),
+        ("exclusive", ["background"], [], False),
+        ("exclusive", ["exclusive"], [], False),
     ],
 )
-def test_an_exclusive_round_runs_alone(load_class: str, running: list[str], free: bool) -> None:
-    assert may_start(load_class=load_class, running=running) is free
+def test_an_exclusive_round_runs_alone(load_class: str, running: list[str], waiting: list[str], free: bool) -> None:
+    assert may_start(load_class=load_class, running=running, waiting=waiting) is free
 
 
 def test_only_waiting_shifts_a_round_not_being_late() -> None:
@@ -79,4 +83,34 @@ def test_turns_wait_for_the_exclusive_one_and_their_patience_ends() -> None:
         gives_up = await take(4, "exclusive", 60.0, give_up=True)
         return in_turn, impatient, gives_up, turns.running
 
-    assert asyncio.run(scene()) == (True, False, False, 3)
+    assert asyncio.run(scene()) == (True, False, False, 1)
+
+
+def test_a_load_and_a_patrol_are_never_on_the_node_together_and_both_come_to_their_turn() -> None:
+    """Patrol rounds come one after the other without a pause; a load waits among them and gets in."""
+    seen: list[frozenset[str]] = []
+
+    async def one(turns: Turns, running: set[str], round_id: int, load_class: str) -> bool:
+        if not await turns.take(round_id=round_id, load_class=load_class, patience_s=5.0, give_up=lambda: False):
+            return False
+        running.add(load_class)
+        seen.append(frozenset(running))
+        await asyncio.sleep(0.002)
+        if turns.running == 1 or load_class == "exclusive":
+            running.discard(load_class)
+        turns.leave(round_id)
+        return True
+
+    async def scene() -> list[bool]:
+        turns, running = Turns(), set[str]()
+        rounds = [asyncio.create_task(one(turns, running, 0, "background"))]
+        await asyncio.sleep(0)
+        rounds.append(asyncio.create_task(one(turns, running, 1, "exclusive")))
+        for number in range(2, 12):
+            rounds.append(asyncio.create_task(one(turns, running, number, "background")))
+            await asyncio.sleep(0.001)
+        return await asyncio.gather(*rounds)
+
+    assert all(asyncio.run(scene()))
+    assert frozenset({"exclusive"}) in seen
+    assert not [together for together in seen if len(together) > 1]
