@@ -1,5 +1,5 @@
 """Whose request it is, as it says itself: `<agent>;<round id, hex>;<target>;<seq>`, in HTTP's `kpatrol-from` header and
-in the line that a TCP connect probe leaves. `target` is the place of the request's target in its agent's list.
+in the line that a TCP connect probe sends. `target` is the place of the request's target in its agent's list.
 
 The serving side joins by this alone: behind a service address or a masquerade the 5-tuple says nothing.
 """
@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 HEADER = "kpatrol-from"
+AGENT_HEADER = "kpatrol-agent"
 # Groups: agent, round, target, seq.
 PATTERN = rb"([^\x00-\x20;]{1,253});([0-9a-f]{1,16});([0-9]{1,5});([0-9]{1,10})"
 # The whole line of a TCP connect probe, and the most it may take.
@@ -34,8 +35,13 @@ def prefix(*, agent: str, round_id: int, target: int) -> str:
 
 
 def line(*, agent: str, round_id: int, target: int, seq: int) -> bytes:
-    """What a TCP connect probe sends before it closes."""
+    """What a TCP connect probe sends to another agent."""
     return f"{HEADER}: {prefix(agent=agent, round_id=round_id, target=target)}{seq}\r\n".encode()
+
+
+def greeting(*, agent: str, incarnation: int) -> bytes:
+    """What an agent answers to such a line: who it is."""
+    return f"{AGENT_HEADER}: {agent}/{incarnation}\r\n".encode()
 
 
 def parse(text: str) -> Mark | None:

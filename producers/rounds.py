@@ -13,12 +13,14 @@ from typing import Any
 
 import msgspec
 
+from producers.batches import source_address
 from producers.journal import Account, Began, Ended, Finished, Journal, account
 from producers.membership import KnownMembers
 from producers.metrics import Metric, Metrics
 from producers.publish import Sender
 from producers.schedule import Clock, Turns, refusal, shift_us, slack_us, start_monotonic_us
 from producers.share import Share
+from producers.sizes import with_real_sizes
 from producers.spool import Entry
 from producers.underload import Bench, run_share
 from topics import round_progress
@@ -235,7 +237,10 @@ class Rounds:
         if all(member.agent != agent for member in members):
             log.debug("event=round_passed_over round=%d why='not a member'", round_.round_id)
             return None
-        return share(round_=round_, members=members, agent=agent)
+        streams = share(round_=round_, members=members, agent=agent)
+        return with_real_sizes(
+            streams=streams, source_address=source_address(streams=streams, serving=self._parts.bench.config.serving)
+        )
 
     async def _until(self, wall_us: int, run: Run) -> None:
         # Read the wall clock again once a minute at the latest: it may be set while we wait.

@@ -63,6 +63,7 @@ _HEAD_INT: dict[str, tuple[Callable[[BatchHead], int], Any]] = {
 _ROW = (
     *("seq", "src_port", "status", "lateness_us", "dur_us", "dns_us", "connect_us", "tls_us", "ttfb_us"),
     *("sent", "lost", "segs_out", "segs_in", "retrans", "min_rtt_us", "req_bytes", "resp_bytes", "attempt"),
+    "there_us",
 )
 
 

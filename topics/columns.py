@@ -69,5 +69,6 @@ COLUMNS: tuple[Column, ...] = (
     Column("resp_bytes", "row", "http.response.body.size", "bytes"),
     Column("size", "target", "kpatrol.size", "bytes"),
     Column("attempt", "row", "http.request.resend_count"),
+    Column("there_us", "row", "kpatrol.duration_there", "us"),
     Column("trace_id", "batch", ""),
 )

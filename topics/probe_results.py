@@ -46,6 +46,8 @@ SCHEMA = pa.schema(
         pa.field("req_bytes", pa.uint32(), nullable=False),
         pa.field("resp_bytes", pa.uint32(), nullable=False),
         pa.field("attempt", pa.uint8(), nullable=False),
+        # Datagrams of our own agents: the way there, both clocks compared at the fastest round trip.
+        pa.field("there_us", pa.uint32(), nullable=False),
     ]
 )
 # array.array type codes of the columns, in the schema's order.

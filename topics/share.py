@@ -11,6 +11,8 @@ from topics.mesh_members import Member
 from topics.outcome import Layer, Proto
 from topics.task_rounds import RoundScheduled, Target
 
+# Protocols whose every request is one packet, so that its size can be chosen.
+SIZED = frozenset({Proto.icmp, Proto.udp})
 PORTS = {Proto.http: "http_port", Proto.https: "https_port", Proto.tcp: "tcp_port", Proto.udp: "udp_port"}
 
 
@@ -129,6 +131,6 @@ def _mesh_targets(round_: RoundScheduled, peer: Member) -> list[Target]:
                     dst_rack=peer.rack,
                     size=size,
                 )
-                for size in mesh.sizes
+                for size in (mesh.sizes if proto in SIZED else (0,))
             ]
     return targets

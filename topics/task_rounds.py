@@ -10,6 +10,9 @@ import msgspec
 from topics.outcome import Layer, Proto
 from topics.spec import DAY_S, Topic, json_codec
 
+# A payload size that each agent works out for itself: the largest that its path to the target takes unfragmented.
+FULL_SIZE = 0xFFFF
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """Base of every control record."""
@@ -47,12 +50,19 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Mesh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Probes among the members themselves. `degree` 0 is the full mesh; k is a ring mesh of k offsets a round."""
+    """Probes among the members themselves. `degree` 0 is the full mesh; k is a ring mesh of k offsets a round.
+
+    `sizes` are payloads of UDP and ICMP in bytes, 0 the smallest and FULL_SIZE what just fits the MTU; other protocols
+    are asked once whatever the sizes. `source_ports` is how many ports a UDP stream takes in turn, `dscp` the packets'
+    mark.
+    """
 
     protos: tuple[Proto, ...] = (Proto.http,)
     families: tuple[int, ...] = (4,)
     degree: int = 0
     sizes: tuple[int, ...] = (0,)
+    source_ports: int = 4
+    dscp: int = 0
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,7 +108,8 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
 
     Times are microseconds since the epoch. `rate` is requests/s of each agent to each target. `planned` is the
     number of requests all members together owe (topics.share computes it). `unresolved` names what the task asked
-    for and the cluster does not have. `dns_record_by_family` of a DNS target is chosen by the controller.
+    for and the cluster does not have. `load_class` is `exclusive` (runs alone on its agents), `normal`, or `background`
+    (gives way to an exclusive one that waits). `dns_record_by_family` of a DNS target is chosen by the controller.
     """
 
     round_id: int

@@ -6,11 +6,12 @@ probe is its file, its line in PROBES, its test.
 
 from collections.abc import Callable, Mapping
 
-from producers.probes import dns, http, tcp, udp
+from producers.probes import dns, http, icmp, tcp, udp
 from producers.probes.base import Channel, Setup
 from topics.outcome import Proto
 
 PROBES: Mapping[Proto, Callable[[Setup], Channel]] = {
+    Proto.icmp: icmp.channel,
     Proto.udp: udp.channel,
     Proto.tcp: tcp.channel,
     Proto.http: http.channel,

@@ -165,4 +165,4 @@ def bind_source(sock: socket.socket, source_address: str) -> None:
 
 def bare_row(setup: Setup, seq: int, planned_us: int, lateness_us: int, outcome: Outcome, error: str) -> Row:
     """The row of a request that ended before anything could be measured."""
-    return (seq, setup.index, planned_us, lateness_us, 0, 0, 0, 0, 0, outcome, error, 0, "", *(0,) * 10)
+    return (seq, setup.index, planned_us, lateness_us, 0, 0, 0, 0, 0, outcome, error, 0, "", *(0,) * 11)

@@ -1,15 +1,21 @@
-"""Requests by datagram: connected sockets, many requests in flight on each, matched by an id. No retry, ever.
+"""Requests by datagram: connected sockets, many requests in flight on each, matched by a number. No retry, ever.
 
-A datagram without a reply within the time allowed is one packet lost; which way it was lost, the client cannot say.
-An ICMP error tells no id: it ends all that are under way on its socket, since all went to the same port.
+A datagram without a reply within the time allowed is one packet lost; which way it was lost, only a protocol whose
+replies tell can say. An ICMP error quotes the packet it is about and ends that request alone; a closed port ends all
+that are under way on the socket, since all went to that port.
 """
 
 import asyncio
+import errno
+import itertools
 import random
 import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
+from producers.own_sockets import drops_of
+from producers.probes import marking, net_errors
 from producers.probes.base import LocalTrouble, Setup, bind_source, classify, is_literal, socket_family
 from topics.outcome import Outcome
 
@@ -19,13 +25,17 @@ _DATAGRAM_BYTES = 65_535
 
 
 class Answer(NamedTuple):
-    """A datagram that answers: which request, and its judgement."""
+    """A datagram that answers: which request, and its judgement. `resp_bytes` -1 means the datagram's whole length;
+    `min_rtt_us` is the round trip without the time the target took, `there_us` the way there; 0 where unknown."""
 
     number: int
     outcome: Outcome
-    error: str
-    status: int
-    peer: str
+    error: str = ""
+    status: int = 0
+    peer: str = ""
+    resp_bytes: int = -1
+    min_rtt_us: int = 0
+    there_us: int = 0
 
 
 class Messages(Protocol):
@@ -33,11 +43,58 @@ class Messages(Protocol):
 
     req_bytes: int
 
-    def request(self, number: int, seq: int) -> bytes:
-        """The datagram of request `seq`, known by the 16-bit `number`."""
+    def numbers(self) -> Iterator[int]:
+        """The numbers by which a new socket knows its requests; without end."""
 
-    def answer(self, data: bytes) -> Answer | None:
-        """What a datagram answers; None where it is nobody's reply."""
+    def request(self, number: int, seq: int, sent_us: int) -> bytes:
+        """The datagram of request `seq`, known by `number`, sent at `sent_us` of the load's clock."""
+
+    def number(self, data: bytes) -> int | None:
+        """Which request a datagram answers; None where it is nobody's reply."""
+
+    def answer(self, data: bytes, number: int, sent_us: int, now_us: int) -> Answer:
+        """The judgement of a datagram whose `number` is that of a request under way."""
+
+    def quoted(self, data: bytes) -> int | None:
+        """Which request an ICMP error is about, from what it quotes; None where that does not tell."""
+
+    def silence(self, number: int) -> str:
+        """The error of a request that had no answer in time."""
+
+
+class Numbered:
+    """What protocols with a 16-bit id and replies that tell nothing else have in common."""
+
+    def numbers(self) -> Iterator[int]:
+        """Every id in turn, from a random one on."""
+        first = random.randrange(_IDS)
+        return (number % _IDS for number in itertools.count(first))
+
+    def silence(self, number: int) -> str:
+        """Nothing but that the time is over."""
+        return "timeout"
+
+
+def udp_socket(family: socket.AddressFamily, source_address: str) -> socket.socket:
+    """A socket that sends from there. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        bind_source(sock, source_address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """How a channel's sockets are made. `ports` of them are used in turn, so that several source ports are seen on the
+    way; `whole` packets are never fragmented."""
+
+    make: Callable[[socket.AddressFamily, str], socket.socket] = udp_socket
+    ports: int = SOCKETS
+    dscp: int = 0
+    whole: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -54,15 +111,18 @@ class Query:
 
     def end(self, outcome: Outcome, error: str) -> None:
         """End it from outside."""
-        self.home.finish(self, outcome, error, 0, "", 0)
+        if outcome is Outcome.timeout:
+            error = self.home.channel.messages.silence(self.number)
+        self.home.finish(self, Answer(self.number, outcome, error), 0)
 
 
 class DatagramChannel:
-    """A few sockets to one target, used in turn, so that several source ports are seen on the way."""
+    """A few sockets to one target, used in turn."""
 
-    def __init__(self, setup: Setup, messages: Messages) -> None:
+    def __init__(self, setup: Setup, messages: Messages, wire: Wire | None = None) -> None:
         self.setup = setup
         self.messages = messages
+        self.wire = wire or Wire()
         self.loop = asyncio.get_running_loop()
         self.sockets: list[DatagramSocket] = []
         self._turn = 0
@@ -71,7 +131,7 @@ class DatagramChannel:
 
     def send(self, seq: int, planned_us: int, sent_us: int) -> None:
         """Send one datagram now; a target that is a name is looked up first, for every socket once."""
-        if len(self.sockets) < SOCKETS:
+        if len(self.sockets) < self.wire.ports:
             if not self._literal:
                 task = self.loop.create_task(self._look_up(seq, planned_us, sent_us))
                 self._tasks.add(task)
@@ -109,16 +169,16 @@ class DatagramChannel:
 
     def _add_socket(self, address: tuple[str, int], seq: int, planned_us: int, sent_us: int) -> bool:
         try:
-            self.sockets.append(DatagramSocket(self, address))
-        except OSError as error:
             try:
+                self.sockets.append(DatagramSocket(self, address))
+                return True
+            except OSError as error:
                 outcome, text = classify(error)
-            except LocalTrouble as trouble:
-                self.setup.give_up(self.setup.index, str(trouble))
-            else:
-                Lookup(self, seq, planned_us, sent_us, None).report(outcome, text)
-            return False
-        return True
+        except LocalTrouble as trouble:
+            self.setup.give_up(self.setup.index, str(trouble))
+        else:
+            Lookup(self, seq, planned_us, sent_us, None).report(outcome, text)
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -147,20 +207,26 @@ class Lookup:
         lateness_us = self.sent_us - setup.start_us - self.planned_us
         dns_us = took_us if outcome is Outcome.dns_error else 0
         times = (self.planned_us, lateness_us, took_us, dns_us, 0, 0, 0)
-        setup.report((self.seq, setup.index, *times, outcome, error, 0, "", *(0,) * 10))
+        setup.report((self.seq, setup.index, *times, outcome, error, 0, "", *(0,) * 11))
 
 
 class DatagramSocket:
-    """One connected socket and the requests under way on it. Raises OSError when it cannot be made."""
+    """One connected socket and the requests under way on it. Raises OSError or LocalTrouble when it cannot be made."""
 
     def __init__(self, channel: DatagramChannel, address: tuple[str, int]) -> None:
         self.channel = channel
         self.queries: dict[int, Query] = {}
-        self._next = random.randrange(_IDS)
-        self._sock = socket.socket(socket_family(channel.setup.target), socket.SOCK_DGRAM)
+        # Datagrams that came and answered nobody under way: copies, and replies after their time.
+        self.unasked = 0
+        self._numbers = channel.messages.numbers()
+        wire = channel.wire
+        self._sock = wire.make(socket_family(channel.setup.target), channel.setup.source_address)
         try:
             self._sock.setblocking(False)
-            bind_source(self._sock, channel.setup.source_address)
+            marking.keep_errors(self._sock)
+            marking.set_dscp(self._sock, wire.dscp)
+            if wire.whole:
+                marking.never_fragment(self._sock)
             self._sock.connect(address)
         except OSError:
             self._sock.close()
@@ -169,57 +235,79 @@ class DatagramSocket:
         channel.loop.add_reader(self._sock.fileno(), self._ready)
 
     def send(self, seq: int, planned_us: int, sent_us: int, dns_us: int) -> None:
-        """Send one request; its id is free among those under way here."""
+        """Send one request; its number is free among those under way here."""
         channel = self.channel
         if len(self.queries) >= _IDS // 2:
             channel.setup.give_up(channel.setup.index, "no_free_id")
             return
-        number = self._next
+        number = next(self._numbers)
         while number in self.queries:
-            number = (number + 1) % _IDS
-        self._next = (number + 1) % _IDS
+            number = next(self._numbers)
         query = Query(self, number, seq, planned_us, sent_us, dns_us)
-        data = channel.messages.request(number, seq)
+        data = channel.messages.request(number, seq, sent_us)
+        mtu = 0
         try:
             try:
                 self._sock.send(data)
             except BlockingIOError:
                 raise
             except OSError as error:
-                # The network's answer to an earlier datagram; this one has not been sent yet.
-                self._failed(error)
+                # The network's answer to an earlier datagram, or our own kernel's to this one: try once more.
+                mtu = self._errors(error)
                 self._sock.send(data)
         except BlockingIOError:
             channel.setup.give_up(channel.setup.index, "no_buffers")
             return
         except OSError as error:
-            self._not_sent(query, error)
+            self._not_sent(query, error, mtu)
             return
         self.queries[number] = query
         channel.setup.pending[query] = None
 
-    def _not_sent(self, query: Query, error: OSError) -> None:
+    def _not_sent(self, query: Query, error: OSError, mtu: int) -> None:
         setup = self.channel.setup
         query.packets = 0
+        for found in net_errors.pending(self._sock):
+            mtu = found.mtu or mtu
         try:
             outcome, text = classify(error)
         except LocalTrouble as trouble:
             setup.give_up(setup.index, str(trouble))
             return
-        self.finish(query, outcome, text, 0, "", 0)
+        self.finish(query, Answer(query.number, outcome, text, min(mtu, 0xFFFF)), 0)
 
-    def _failed(self, error: OSError) -> None:
-        """An ICMP error came back. A closed port refuses all that are under way; another error, the oldest."""
+    def _errors(self, error: OSError | None) -> int:
+        """Errors came back: end whom they are about. The path MTU that our own kernel names, 0 where it does not."""
+        mtu = 0
+        told = error is None or error.errno == errno.EMSGSIZE
+        for found in net_errors.pending(self._sock):
+            told = True
+            if found.origin == net_errors.LOCAL:
+                mtu = found.mtu
+                continue
+            number = self.channel.messages.quoted(found.quote)
+            self._failed(OSError(found.error, "network"), number, text=found.text, mtu=found.mtu)
+        if error is not None and not told:
+            self._failed(error, None)
+        return mtu
+
+    def _failed(self, error: OSError, number: int | None, *, text: str = "", mtu: int = 0) -> None:
+        """An ICMP error: a closed port refuses all that are under way; another error, the one it names, else the
+        oldest."""
         try:
-            outcome, text = classify(error)
+            outcome, errors_text = classify(error)
         except LocalTrouble:
             return
-        hit = list(self.queries.values())
-        for query in hit if outcome is Outcome.refused else hit[:1]:
-            self.finish(query, outcome, text, 0, "", 0)
+        if outcome is Outcome.refused:
+            hit = list(self.queries.values())
+        elif number is not None:
+            hit = [self.queries[number]] if number in self.queries else []
+        else:
+            hit = list(self.queries.values())[:1]
+        for query in hit:
+            self.finish(query, Answer(query.number, outcome, text or errors_text, min(mtu, 0xFFFF)), 0)
 
     def _ready(self) -> None:
-        messages = self.channel.messages
         nothing = True
         while self._sock.fileno() >= 0:
             try:
@@ -227,17 +315,27 @@ class DatagramSocket:
             except BlockingIOError:
                 break
             except OSError as error:
-                self._failed(error)
+                self._errors(error)
                 nothing = True
                 break
             nothing = False
-            answer = messages.answer(data)
-            query = self.queries.get(answer.number) if answer is not None else None
-            if query is not None and answer is not None:
-                self.finish(query, answer.outcome, answer.error, answer.status, answer.peer, len(data))
-        if nothing:
+            self._take(data)
+        if nothing and self._sock.fileno() >= 0:
             # Woken by an error, whoever has read it. uvloop gives up a descriptor after that; watch it anew.
+            self._errors(None)
             self.channel.loop.call_soon(self._watch)
+
+    def _take(self, data: bytes) -> None:
+        messages = self.channel.messages
+        number = messages.number(data)
+        if number is None:
+            return
+        query = self.queries.get(number)
+        if query is None:
+            self.unasked += 1
+            return
+        answer = messages.answer(data, number, query.sent_us, self.channel.setup.clock())
+        self.finish(query, answer, len(data))
 
     def _watch(self) -> None:
         descriptor = self._sock.fileno()
@@ -245,13 +343,14 @@ class DatagramSocket:
             self.channel.loop.remove_reader(descriptor)
             self.channel.loop.add_reader(descriptor, self._ready)
 
-    def finish(self, query: Query, outcome: Outcome, error: str, status: int, peer: str, size: int) -> None:
-        """Report one request and forget it."""
+    def finish(self, query: Query, answer: Answer, size: int) -> None:
+        """Report one request and forget it; `size` is that of its reply, 0 where there is none."""
         setup = self.channel.setup
         done_us = setup.clock()
         self.queries.pop(query.number, None)
         setup.pending.pop(query, None)
         took_us = done_us - query.sent_us
+        came, self.unasked = self.unasked + (size > 0), 0
         setup.report(
             (
                 query.seq,
@@ -263,25 +362,27 @@ class DatagramSocket:
                 0,
                 0,
                 took_us - query.dns_us if size else 0,
-                outcome,
-                error,
-                status,
-                peer,
+                answer.outcome,
+                answer.error,
+                answer.status,
+                answer.peer,
                 self.port,
                 query.packets,
-                1 if outcome is Outcome.timeout else 0,
+                1 if answer.outcome is Outcome.timeout else 0,
+                query.packets,
+                came,
                 0,
-                0,
-                0,
-                0,
+                answer.min_rtt_us,
                 self.channel.messages.req_bytes,
-                size,
+                size if answer.resp_bytes < 0 else answer.resp_bytes,
                 0,
+                answer.there_us,
             )
         )
 
     def close(self) -> None:
         """Close; no request may be under way."""
         if self._sock.fileno() >= 0:
+            self.channel.setup.dropped(drops_of(self._sock.fileno()))
             self.channel.loop.remove_reader(self._sock.fileno())
             self._sock.close()

@@ -16,7 +16,7 @@ import dns.rcode
 import dns.rdatatype
 
 from producers.probes.base import BadReply, Channel, Closed, Setup
-from producers.probes.datagram import Answer, DatagramChannel
+from producers.probes.datagram import Answer, DatagramChannel, Numbered
 from producers.probes.stream import Reply, StreamChannel, Wire
 from producers.probes.tls import unverified
 from topics.outcome import Outcome
@@ -80,7 +80,7 @@ def _rcode_name(rcode: int) -> str:
     return dns.rcode.to_text(dns.rcode.Rcode(rcode))
 
 
-class UdpMessages:
+class UdpMessages(Numbered):
     """DNS as datagrams."""
 
     def __init__(self, query: bytes) -> None:
@@ -88,16 +88,20 @@ class UdpMessages:
         self._query = query
         self._rest = query[2:]
 
-    def request(self, number: int, seq: int) -> bytes:
+    def request(self, number: int, seq: int, sent_us: int) -> bytes:
         """The query under that id."""
         return number.to_bytes(2, "big") + self._rest
 
-    def answer(self, data: bytes) -> Answer | None:
-        """The judged reply; None for what is too short to bear an id."""
-        if len(data) < 2:
-            return None
+    def number(self, data: bytes) -> int | None:
+        """The id; None for what is too short to bear one."""
+        return data[0] << 8 | data[1] if len(data) >= 2 else None
+
+    def answer(self, data: bytes, number: int, sent_us: int, now_us: int) -> Answer:
+        """The judged reply."""
         outcome, error, rcode = judged(self._query, data)
-        return Answer(data[0] << 8 | data[1], outcome, error, rcode, "")
+        return Answer(number, outcome, error, rcode)
+
+    quoted = number
 
 
 class DnsCodec:

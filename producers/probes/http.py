@@ -50,6 +50,7 @@ def channel(setup: Setup) -> Channel:
         server_name=_server_name(request),
         keep=not request.new_connection,
         repeatable=request.method in _IDEMPOTENT,
+        dscp=setup.round_.mesh.dscp if setup.round_.mesh else 0,
     )
     return StreamChannel(setup, wire)
 

@@ -1,20 +1,69 @@
-"""TCP connect: the handshake is the whole request, then the connection is closed.
+"""TCP connect: a new connection for each request, from a new port, ended as soon as it has told.
 
-`dur_us` and `connect_us` are the handshake's time; a SYN sent again is a retransmission, so `lost` says whether a
-handshake packet was lost. Which of SYN and SYN-ACK it was, the serving side's own counters tell: another agent is left
-a line that says whose connection it was (see mark), nobody else is.
+Another agent is sent one line that says whose connection it is, and answers with one that says who it is (see mark):
+another agent than the one asked is `wrong_peer`. Of anybody else the handshake is the whole request. `connect_us` is
+the handshake's time in both; a SYN or a line sent again is a retransmission, so `lost` says that a packet was lost.
+
+To another agent the connection ends by RST: ports are not kept waiting for a minute after thousands of probes. Anybody
+else might count that as an error, and gets an orderly end.
 """
 
 from producers import mark
-from producers.probes.base import Channel, Setup
-from producers.probes.stream import StreamChannel, Wire
+from producers.probes.base import BadReply, Channel, Closed, Setup
+from producers.probes.stream import Reply, StreamChannel, Wire
+from topics.outcome import Outcome
+
+_MAX_GREETING_BYTES = 320
 
 
 def channel(setup: Setup) -> Channel:
     """The channel to a TCP port."""
-    agent, round_id, index = setup.agent, setup.round_.round_id, setup.index
+    dscp = setup.round_.mesh.dscp if setup.round_.mesh else 0
+    if not setup.target.agent:
+        return StreamChannel(setup, Wire(codec=None, keep=False, dscp=dscp))
+    size = len(_line(setup, 0))
+    return StreamChannel(
+        setup,
+        Wire(codec=lambda: TcpCodec(setup), req_bytes=size, keep=False, repeatable=False, reset=True, dscp=dscp),
+    )
 
-    def farewell(seq: int) -> bytes:
-        return mark.line(agent=agent, round_id=round_id, target=index, seq=seq)
 
-    return StreamChannel(setup, Wire(codec=None, keep=False, farewell=farewell if setup.target.agent else None))
+class TcpCodec:
+    """One connection to another agent: our line, its line."""
+
+    __slots__ = ("_buffer", "_setup")
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._buffer = b""
+
+    def request(self, seq: int) -> bytes:
+        """The line of request `seq`."""
+        return _line(self._setup, seq)
+
+    def feed(self, data: bytes) -> Reply | None:
+        """Take bytes; the judgement once the line is whole."""
+        self._buffer += data
+        line, end, _ = self._buffer.partition(b"\r\n")
+        if not end:
+            if len(self._buffer) > _MAX_GREETING_BYTES:
+                raise BadReply("no_greeting")
+            return None
+        name, colon, value = line.partition(b": ")
+        if not colon or name != mark.AGENT_HEADER.encode():
+            raise BadReply("no_greeting")
+        peer = value.partition(b"/")[0].decode("utf-8", "replace")
+        size = len(self._buffer)
+        if peer != self._setup.target.agent:
+            return Reply(Outcome.wrong_peer, "wrong_peer", 0, peer, size, False)
+        return Reply(Outcome.ok, "", 0, peer, size, False)
+
+    def eof(self) -> Reply:
+        """An end is never a reply."""
+        if self._buffer:
+            raise BadReply("truncated_greeting")
+        raise Closed
+
+
+def _line(setup: Setup, seq: int) -> bytes:
+    return mark.line(agent=setup.agent, round_id=setup.round_.round_id, target=setup.index, seq=seq)

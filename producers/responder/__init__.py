@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from producers.receipts import Receipts
 from producers.responder.http import HttpConnection, HttpService
 from producers.responder.tcp import EchoConnection, EchoService
-from producers.responder.udp import Reflector
+from producers.responder.udp import Reflector, Sessions
 from topics.outcome import Proto
 
 # Connections may come from hundreds of agents in the same instant; one dropped here would look like the network's loss.
@@ -38,10 +38,22 @@ class Responder:
         self._echoes.append(service)
         await self._listen(lambda: EchoConnection(service), addresses, port, None)
 
-    def open_udp(self, *, agent: str, addresses: Sequence[str], port: int, receipts: Receipts) -> None:
+    def open_udp(
+        self, *, agent: str, incarnation: int, addresses: Sequence[str], port: int, receipts: Receipts
+    ) -> None:
         """Reflect UDP probes. Raises OSError."""
+        sessions = Sessions()
         for address in addresses or ("0.0.0.0",):
-            self._reflectors.append(Reflector(agent=agent, address=address, port=port, receipts=receipts))
+            self._reflectors.append(
+                Reflector(
+                    agent=agent,
+                    incarnation=incarnation,
+                    address=address,
+                    port=port,
+                    receipts=receipts,
+                    sessions=sessions,
+                )
+            )
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
@@ -96,9 +108,15 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
             service = HttpService(agent=agent, incarnation=incarnation, proto=Proto.https, receipts=receipts)
             await responder.open_http(service=service, addresses=addresses, port=https_port, tls=tls)
         if tcp_port:
-            await responder.open_tcp(service=EchoService(receipts=receipts), addresses=addresses, port=tcp_port)
+            await responder.open_tcp(
+                service=EchoService(agent=agent, incarnation=incarnation, receipts=receipts),
+                addresses=addresses,
+                port=tcp_port,
+            )
         if udp_port:
-            responder.open_udp(agent=agent, addresses=addresses, port=udp_port, receipts=receipts)
+            responder.open_udp(
+                agent=agent, incarnation=incarnation, addresses=addresses, port=udp_port, receipts=receipts
+            )
     except OSError:
         await responder.close()
         raise

@@ -1,24 +1,28 @@
 """The agent's TCP echo server: accepts, so a connect probe has somebody to meet, and sends back what comes.
 
-A connect probe of another agent leaves one line that says whose it is (see mark) and ends; it gets no answer. Any other
-bytes are sent back.
+A connect probe of another agent sends one line that says whose it is (see mark) and gets one that says who we are; then
+it ends the connection. Any other bytes are sent back.
 """
 
 import asyncio
-import socket
 import time
 from typing import cast
 
 from producers import mark
 from producers.receipts import Receipts
+from producers.responder.borrowed import BorrowedSocket
 from producers.responder.segments import Segments
 from topics.outcome import Proto
+
+# How long a probe that has its answer may keep the connection.
+LINGER_S = 5.0
 
 
 class EchoService:
     """What the connections of the TCP listeners share."""
 
-    def __init__(self, *, receipts: Receipts) -> None:
+    def __init__(self, *, agent: str, incarnation: int, receipts: Receipts) -> None:
+        self.greeting = mark.greeting(agent=agent, incarnation=incarnation)
         self.receipts = receipts
         self.connections: set[EchoConnection] = set()
         receipts.add_collector(self.collect)
@@ -43,22 +47,24 @@ class EchoConnection(asyncio.Protocol):
         self._service = service
         self._began = b""
         self._unknown = True
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         self._transport = cast("asyncio.Transport", transport)
         shared = transport.get_extra_info("socket")
         # A socket object of our own on the transport's descriptor: the transport's stands in for few calls only.
-        self._sock = socket.socket(shared.family, socket.SOCK_STREAM, fileno=shared.fileno())
+        self._sock = BorrowedSocket.of(shared)
         self.segments = Segments(sock=self._sock, receipts=self._service.receipts)
         self._service.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._service.connections.discard(self)
         self.segments.collect()
-        if self._sock.fileno() >= 0:
-            self._sock.detach()
+        self._sock.give_back()
 
     def eof_received(self) -> None:
         """The client has ended: the last look at the counters."""
@@ -91,6 +97,10 @@ class EchoConnection(asyncio.Protocol):
             seq=told.seq,
             now_us=time.time_ns() // 1000,
         )
+        self._transport.write(self._service.greeting)
+        if self._timer is None:
+            # The probe ends with a reset, and a reset that is lost is not sent again.
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def pause_writing(self) -> None:
         """Too much is waiting to be taken."""

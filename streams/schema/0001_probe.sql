@@ -62,6 +62,7 @@ CREATE TABLE probe ${ON_CLUSTER}
     resp_bytes    UInt32                                      CODEC(T64, ZSTD(1)),
     size          UInt16                                      CODEC(ZSTD(1)),
     attempt       UInt8                                       CODEC(ZSTD(1)),
+    there_us      UInt32                                      CODEC(T64, ZSTD(1)),
     trace_id      FixedString(16)                             CODEC(ZSTD(1)),
     -- splitmix64(low half of trace_id, big endian, + seq) in 16 hex digits: computed, not stored (8 B/row saved).
     span_id       String ALIAS lower(leftPad(hex(

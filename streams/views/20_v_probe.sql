@@ -50,6 +50,7 @@ SELECT
     resp_bytes,
     size,
     attempt,
+    there_us,
     lower(hex(trace_id)) AS trace_id,
     span_id,
     kpart,

@@ -11,7 +11,7 @@ from topics.probe_results import SCHEMA, TYPECODES, BatchHead, BatchTarget, deco
 
 
 def row(seq: int, *, error: str = "", peer: str = "", dur_us: int = 5) -> Row:
-    return (seq, 0, 10, 1, dur_us, 0, 0, 0, 4, 1, error, 200, peer, 40000, 1, 0, 2, 2, 0, 30, 0, 3, 0)
+    return (seq, 0, 10, 1, dur_us, 0, 0, 0, 4, 1, error, 200, peer, 40000, 1, 0, 2, 2, 0, 30, 0, 3, 0, 0)
 
 
 @given(count=st.integers(0, 40), size=st.integers(1, 10))

@@ -22,6 +22,7 @@ def expected_rows(one: Batch, *, partition: int, offset: int) -> list[dict[str, 
         target = one.head.targets[row["target"]]
         same = ("seq", "src_port", "status", "lateness_us", "dur_us", "dns_us", "connect_us", "tls_us", "ttfb_us")
         more = ("sent", "lost", "segs_out", "segs_in", "retrans", "min_rtt_us", "req_bytes", "resp_bytes", "attempt")
+        more += ("there_us",)
         rows.append(
             {name: row[name] for name in (*same, *more, "outcome")}
             | {

@@ -33,7 +33,7 @@ def test_planned_is_rows_and_unsent_whatever_happens(lab: Any) -> None:
                 lab.target(port=fine),
                 lab.target(port=mute),
                 lab.target(port=lab.free_port()),
-                lab.target(port=1, proto=Proto.icmp),
+                lab.target(port=1, proto=Proto.dns),
                 requests=20,
                 rate=200,
                 duration_s=0.1,

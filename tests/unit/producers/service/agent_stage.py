@@ -57,7 +57,7 @@ def a_round(
 
 def a_row(seq: int, planned_us: int = 0) -> Row:
     """A good request."""
-    return (seq, 0, planned_us, 0, 100, 0, 0, 0, 0, 1, "", 200, "node-2", 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+    return (seq, 0, planned_us, 0, 100, 0, 0, 0, 0, 1, "", 200, "node-2", 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass
