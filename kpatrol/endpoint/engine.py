@@ -151,6 +151,11 @@ class Engine:
             formats={n.lower(): n for n in formats},
             databases=frozenset(self._names("SELECT name FROM system.databases")),
             database=self.database,
+            base_tables=frozenset(
+                self._names(
+                    f"SELECT name FROM system.tables WHERE database = {literal(self.database)} AND engine != 'View'"
+                )
+            ),
         )
 
     def _names(self, sql: str) -> list[str]:

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from kpatrol.endpoint import native, sql_guard
+from kpatrol.endpoint import native, sql_guard, views_only
 from kpatrol.endpoint.auth import Account
 from kpatrol.endpoint.engine import Answer, Call, Engine, EngineError
 from kpatrol.endpoint.request import Asked
 from kpatrol.endpoint.sql_guard import Known, Statement
 from kpatrol.endpoint.sql_tokens import Refused
+from kpatrol.endpoint.views_only import Bases
 
 RESULT_VERBS = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "VALUES", "FROM", "CHECK"})
 DESCRIBABLE = frozenset({"SELECT", "WITH"})
@@ -79,6 +80,8 @@ class Service:
         if native.is_hello(statement.sql, asked.revision):
             return self._hello(asked)
         call = self._call(statement, asked=asked, reader=reader, tag=tag)
+        if account.role == "reader":
+            self._check_views_only(statement, call)
         answer = self._engine.run(call)
         if statement.is_ddl:
             self._known = self._engine.known()
@@ -101,6 +104,16 @@ class Service:
             code=48,
             name="NOT_IMPLEMENTED",
             status=501,
+        )
+
+    def _check_views_only(self, statement: Statement, call: Call) -> None:
+        parse = replace(call, sql=f"EXPLAIN AST {statement.sql}", format="TSVRaw")
+        views_only.check(
+            ast=self._engine.run(parse).body.decode(errors="replace"),
+            stream=statement.tokens,
+            verb=statement.verb,
+            settings={**call.settings, **call.literals},
+            bases=Bases(database=self._engine.database, tables=self._known.base_tables),
         )
 
     def _call(self, statement: Statement, *, asked: Asked, reader: bool, tag: str) -> Call:

@@ -8,7 +8,7 @@ that clients ask for, and settings from a list.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from kpatrol.endpoint.sql_tokens import Refused, Token, tokens, with_parameters
@@ -56,12 +56,16 @@ READER_SETTINGS = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the engine has, read from its system tables: names in lower case, databases as they are."""
+    """What the engine has, read from its system tables: names in lower case, databases and tables as they are.
+
+    `base_tables` are the tables of `database` that are no views: materialized views and hidden tables among them.
+    """
 
     table_functions: frozenset[str]
     formats: Mapping[str, str]
     databases: frozenset[str]
     database: str
+    base_tables: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +73,15 @@ class Statement:
     """A statement that may run. `format` is its own trailing FORMAT, taken out of `sql` ('' if none).
 
     `lifted` are settings of the reader's trailing SETTINGS clause (name, SQL literal), also taken out. For an insert
-    with data, `sql` ends before FORMAT and `data` is what follows in the statement's own text.
+    with data, `sql` ends before FORMAT and `data` is what follows in the statement's own text. `tokens` are those of
+    the whole text, identifier parameters filled in.
     """
 
     sql: str
     verb: str
     format: str = ""
     lifted: Mapping[str, str] = field(default_factory=dict)
+    tokens: Sequence[Token] = ()
     inserts_data: bool = False
     data: bytes = b""
     is_ddl: bool = False
@@ -102,7 +108,7 @@ def check(*, text: bytes, parameters: Mapping[str, str], known: Known, reader: b
     if insert:
         _, head_end, fmt, data_start = insert
         return Statement(sql=_utf8(sql[:head_end]), verb=verb, format=fmt, inserts_data=True, data=text[data_start:])
-    return _cut_tail(sql, stream, verb, known, reader)
+    return replace(_cut_tail(sql, stream, verb, known, reader), tokens=tuple(seen))
 
 
 def _single(sql: str) -> list[Token]:

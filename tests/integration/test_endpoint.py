@@ -413,8 +413,84 @@ def test_the_writer_cannot_leave_the_folder_either(endpoint: Endpoint, sql: str)
     assert raw(endpoint, sql.encode())[0] == 403
 
 
-def test_the_reader_may_set_what_shapes_an_answer(endpoint: Endpoint, reader: Any, table: str) -> None:
-    sql = f"SELECT count() FROM {table} SETTINGS max_threads = 1, additional_table_filters = {{'{table}': 'a > 0'}}"
+BASE_TABLE_ATTACKS = [
+    "SELECT count() FROM {table}",
+    "SELECT count() FROM kpatrol.{table}",
+    "FROM {table} SELECT a",
+    'SELECT a FROM "{table}"',
+    "SELECT a FROM `kpatrol` /* x */ . `{table}`",
+    "SELECT a FROM '{table}'",
+    "SELECT a FROM {table} FINAL",
+    "SELECT a FROM {table} AS v_seen",
+    "SELECT 1 FROM {view}, {table}",
+    "SELECT a FROM {view} JOIN {table} USING a",
+    "SELECT a FROM {view} WHERE a IN {table}",
+    "SELECT a FROM {view} WHERE a IN ({table})",
+    "SELECT a FROM {view} WHERE in(a, {table})",
+    "SELECT a FROM {view} WHERE globalNotIn(a, `{table}`)",
+    "SELECT a FROM {view} WHERE a IN (SELECT a FROM '{table}')",
+    "WITH {table} AS v SELECT 7 IN v",
+    "WITH kpatrol.{table} AS v, v AS w SELECT 7 IN w",
+    "WITH (SELECT max(a) FROM {table}) AS m SELECT m",
+    "WITH RECURSIVE r AS (SELECT a FROM {table}) SELECT a FROM r",
+    "SELECT 1 UNION ALL SELECT a FROM {table}",
+    "(((SELECT a FROM {table})))",
+    "SELECT (SELECT max(a) FROM {table})",
+    "SELECT exists(FROM {table})",
+    "SELECT arrayMap(x -> x IN {table}, [7])",
+    "SELECT * REPLACE ((SELECT max(a) FROM {table}) AS a) FROM {view}",
+    "SELECT * APPLY(x -> x IN {table}) FROM {view}",
+    "SELECT * APPLY(x -> x IN (SELECT a FROM '{table}')) FROM {view}",
+    "SELECT a FROM {view} ORDER BY a WITH FILL INTERPOLATE (s AS (SELECT max(a) FROM '{table}'))",
+    "SELECT a FROM {view} LIMIT (SELECT max(a) FROM {table})",
+    "SELECT * FROM view(SELECT a FROM {table})",
+    "SELECT * FROM viewExplain('EXPLAIN', '', (SELECT a FROM {table}))",
+    "SELECT * FROM merge('kpatrol', '{table}')",
+    "SELECT * FROM merge(REGEXP('.*'), '{table}')",
+    "SELECT * FROM cluster('default', 'kpatrol', '{table}')",
+    "SELECT * FROM loop({table})",
+    "SELECT * FROM mergeTreeIndex('kpatrol', '{table}')",
+    "SELECT joinGet('{table}', 'a', 1)",
+    "SELECT dictGet('{table}', 'a', 1)",
+    "EXPLAIN SELECT a FROM {table}",
+    "EXPLAIN ESTIMATE SELECT a FROM {table}",
+    "DESCRIBE {table}",
+    "SHOW CREATE TABLE {table}",
+    "SHOW COLUMNS FROM {table}",
+    "SHOW TABLES WHERE name IN (SELECT s FROM '{table}')",
+    "EXISTS TABLE {table}",
+    "SELECT a FROM {view} SETTINGS additional_table_filters = {{'{view}': 'a IN {table}'}}",
+    "SELECT a FROM {view} SETTINGS additional_table_filters = {{'{view}': 'a IN (SELECT a FROM {table})'}}",
+    "SELECT a FROM {view} SETTINGS additional_result_filter = 'a IN (SEL\\x45CT a FROM {table})'",
+]
+
+
+def test_the_reader_sees_views_only(endpoint: Endpoint, writer: Any, table: str) -> None:
+    view = f"v_{table}"
+    writer.insert(table, [[7, "x", {}]], column_names=["a", "s", "m"])
+    writer.command(f"CREATE VIEW {view} AS SELECT * FROM {table}")
+    for attack in BASE_TABLE_ATTACKS:
+        sql = attack.format(table=table, view=view)
+        status, body, headers = raw(endpoint, sql.encode(), user="reader")
+        assert status >= 400, sql
+        assert "X-ClickHouse-Exception-Code" in headers, sql
+    for by_name in (b"SELECT a FROM {t:Identifier}", b"SELECT 7 IN {t:Identifier}"):
+        status, body, _ = raw(endpoint, by_name, user="reader", param_t=table)
+        assert (status, b"Not enough privileges" in body) == (403, True)
+    assert writer.command(f"SELECT count() FROM {table}") == 1
+    for sql in (
+        f"SELECT a FROM {view} AS {table} WHERE a IN (SELECT a FROM kpatrol.{view})",
+        f"WITH t AS (SELECT a FROM {view}) SELECT a FROM t ARRAY JOIN [1] AS x",
+        f"SELECT * APPLY(max) FROM (SELECT a FROM {view})",
+        f"SELECT name = '{table}' ? 7 : 7 FROM system.tables LIMIT 1",
+    ):
+        assert raw(endpoint, sql.encode(), user="reader")[:2] == (200, b"7\n"), sql
+
+
+def test_the_reader_may_set_what_shapes_an_answer(endpoint: Endpoint, reader: Any, writer: Any, table: str) -> None:
+    view = f"v_{table}"
+    writer.command(f"CREATE VIEW {view} AS SELECT * FROM {table}")
+    sql = f"SELECT count() FROM {view} SETTINGS max_threads = 1, additional_table_filters = {{'{view}': 'a > 0'}}"
     assert reader.query(sql).result_rows == [(0,)]
     shown = b"SELECT toUInt32(getSetting('max_block_size'))"
     assert raw(endpoint, shown, user="reader", max_block_size="777")[1] == b"777\n"
