@@ -45,9 +45,7 @@ class Injection:
 
     def __init__(self, network: Network, faults: Sequence[Fault]) -> None:
         if network.mode == "loopback" and faults:
-            raise LabError(
-                "faults by nftables need network namespaces; in loopback mode the responder drops probes itself"
-            )
+            raise LabError("faults by nftables need network namespaces; on shared loopback there are none")
         self.network = network
         self.faults = tuple(faults)
         self._begun: set[int] = set()

@@ -81,7 +81,8 @@ class Lines:
 
     def __init__(self) -> None:
         self._last_s = 0.0
-        self._words = ""
+        self._newest = ""
+        self._told = ""
 
     def say(self, text: str) -> None:
         """A line."""
@@ -89,13 +90,18 @@ class Lines:
 
     def update(self, state: State) -> None:
         """A line when something has changed and the last one is old enough."""
-        words = state.words()
-        if words != self._words and time.monotonic() - self._last_s >= PLAIN_EVERY_S:
-            self._last_s, self._words = time.monotonic(), words
-            self.say(words)
+        self._newest = state.words()
+        if time.monotonic() - self._last_s >= PLAIN_EVERY_S:
+            self._tell()
 
     def close(self) -> None:
-        """Nothing to take away."""
+        """The newest state, when the last line was an older one."""
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._newest != self._told:
+            self._last_s, self._told = time.monotonic(), self._newest
+            self.say(self._newest)
 
 
 def shown() -> Shown:

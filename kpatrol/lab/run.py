@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from controller.tasks import Limits
-from kpatrol.lab import netmode
+from kpatrol.lab import loopback, netmode
 from kpatrol.lab.errors import LabError
 from kpatrol.lab.faults import parse_fault
 from kpatrol.lab.kafka_jars import cache_folder, get_jars
@@ -37,16 +37,21 @@ UNKNOWN_WAIT_S = 60.0
 def run(options: LabOptions, *, as_json: bool) -> int:
     """The whole command; returns the exit code. Raises LabError."""
     limits = Limits.with_max_qps(options.max_qps)
-    tasks = lab_tasks(check(options.files, limits=limits), rounds=options.rounds)
-    for text in options.faults:
-        parse_fault(text, nodes=agent_names(options.agents))
+    read = check(options.files, limits=limits)
+    tasks = lab_tasks(read, rounds=options.rounds)
+    faults = [parse_fault(text, nodes=agent_names(options.agents)) for text in options.faults]
     mode = choose_mode(options.mode)
+    if mode.mode == "loopback":
+        for fault in faults:
+            loopback.check_fault(fault)
     if mode.mode == "userns" and USERNS_VARIABLE not in os.environ:
         get_jars(cache_folder(os.environ), say=_to_stderr)  # inside there is no way out to fetch them
         netmode.enter_userns([sys.executable, "-m", "kpatrol", *sys.argv[1:]], os.environ)
     show = shown()
     try:
         show.say(f"network: {mode.mode} ({mode.reason})")
+        for line in loopback.missing(read) if mode.mode == "loopback" else ():
+            show.say(line)
         return asyncio.run(_run(options, tasks, mode, show, as_json=as_json))
     except KeyboardInterrupt:
         raise LabError("interrupted; everything was stopped") from None

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from kpatrol.lab import environments, targets
+from kpatrol.lab import environments, loopback, targets
 from kpatrol.lab.acls import Role
 from kpatrol.lab.addresses import Addresses, write_addresses
+from kpatrol.lab.commands import find_program
 from kpatrol.lab.environments import AGENT_PORTS, ClickHouseDoor, KafkaDoor
-from kpatrol.lab.faults import parse_fault
+from kpatrol.lab.faults import Fault, parse_fault
 from kpatrol.lab.inject import Injection
 from kpatrol.lab.java import find_java
 from kpatrol.lab.kafka import Kafka, KafkaFiles
@@ -29,6 +30,7 @@ from kpatrol.lab.names import hosts_file, resolver_file, with_names
 from kpatrol.lab.netns import Network, build_network, check_control_path
 from kpatrol.lab.netplan import Mode, Node, NodeSpec
 from kpatrol.lab.options import LabOptions
+from kpatrol.lab.problems import follow_problems
 from kpatrol.lab.rounds import Rounds
 from kpatrol.lab.state import LabState
 from kpatrol.lab.supervisor import Service, Supervisor
@@ -88,8 +90,10 @@ class Stack:
         self.network: Network | None = None
         self.kafka: Kafka | None = None
         self._injection: Injection | None = None
+        self._own_drops: list[Fault] = []
         self._clickhouse: ClickHouseDoor | None = None
         self._store: Store | None = None
+        self._problems: asyncio.Task[None] | None = None
 
     def _make(self, name: str) -> Path:
         path = self._folder / name
@@ -99,12 +103,14 @@ class Stack:
     async def start(self) -> None:
         """Everything up and ready. Raises LabError with what did not come up and its last words."""
         specs = self._agent_specs()
-        wanted = targets.target_specs(self._kinds) if self._mode != "loopback" else []
+        wanted = self._target_specs()
         self.network = await asyncio.to_thread(build_network, lab=self._lab, mode=self._mode, specs=[*specs, *wanted])
         await check_control_path(self.network)
-        self._injection = Injection(
-            self.network, [parse_fault(text, nodes=[s.name for s in specs]) for text in self._options.faults]
-        )
+        faults = [parse_fault(text, nodes=[s.name for s in specs]) for text in self._options.faults]
+        self._own_drops = faults if self._mode == "loopback" else []
+        self._injection = Injection(self.network, [] if self._mode == "loopback" else faults)
+        for fault in self._own_drops:
+            self._say(loopback.said(fault))
         self._start_endpoint()
         self.kafka = await self._start_kafka(self.network.gateway)
         await self._topics_and_tables()
@@ -119,6 +125,7 @@ class Stack:
         for name in STREAMS:
             await self._ready(f"http://{health[name]}/readyz", name)
         self._start_controller(book, len(agents))
+        self._problems = asyncio.create_task(follow_problems(self._make("controller"), say=self._say))
         write_addresses(self._lab.folder, self._addresses())
 
     def _agent_specs(self) -> list[NodeSpec]:
@@ -127,6 +134,17 @@ class Stack:
             NodeSpec(name=name, zone=f"zone-{index % zones + 1}", rack=f"rack-{index // 2 + 1}")
             for index, name in enumerate(agent_names(self._options.agents))
         ]
+
+    def _target_specs(self) -> list[NodeSpec]:
+        if self._mode == "loopback":
+            return []
+        # A lab that stays up takes tasks of any kind later.
+        specs = targets.target_specs(self._kinds, everything=self._options.keep)
+        if find_program("unbound") is None and not targets.need_dns(self._kinds):
+            if any(s.name == targets.DNS for s in specs):
+                self._say("no dns.lab: unbound is not installed (Debian and Ubuntu: apt-get install unbound)")
+            return [s for s in specs if s.name != targets.DNS]
+        return specs
 
     def _start_endpoint(self) -> None:
         folder = self._make("clickhouse")
@@ -213,7 +231,8 @@ class Stack:
                 name=f"agent-{node.name}",
                 module="producers",
                 prefix=tuple(prefix),
-                environment=environments.agent(node=node, mode=self._mode, kafka=kafka, spool=spool),
+                environment=environments.agent(node=node, mode=self._mode, kafka=kafka, spool=spool)
+                | loopback.drops(self._own_drops, node=node.name, nodes=self.network.nodes),
             )
         )
 
@@ -244,6 +263,9 @@ class Stack:
 
     async def stop(self) -> None:
         """Everything down, the clients before what they use."""
+        if self._problems is not None:
+            self._problems.cancel()
+            await asyncio.gather(self._problems, return_exceptions=True)
         if self._store is not None:
             self._store.close()
         await self.supervisor.stop(order=["controller", "agent-", "target-", "alarms", "judge", "sink", "clickhouse"])

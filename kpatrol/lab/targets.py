@@ -49,10 +49,17 @@ def _write_pem(path: Path, certificate: Certificate) -> None:
     path.write_text(certificate.key_pem + certificate.certificate_pem)
 
 
-def target_specs(kinds: set[str]) -> list[NodeSpec]:
-    """The target nodes that tasks of these kinds need."""
-    wanted = [(WEB, "AppHttpHealthy"), (DNS, "Netdns"), (DNS, "AppHttpHealthy")]
-    names = dict.fromkeys(name for name, kind in wanted if kind in kinds)
+_NEEDS = ((WEB, "AppHttpHealthy"), (DNS, "Netdns"), (DNS, "AppHttpHealthy"))
+
+
+def need_dns(kinds: set[str]) -> bool:
+    """Whether a task of these kinds asks the lab's DNS server."""
+    return any(name == DNS and kind in kinds for name, kind in _NEEDS)
+
+
+def target_specs(kinds: set[str], *, everything: bool = False) -> list[NodeSpec]:
+    """The target nodes that tasks of these kinds need, or all there can be."""
+    names = dict.fromkeys(name for name, kind in _NEEDS if everything or kind in kinds)
     return [NodeSpec(name=name, zone="targets") for name in names]
 
 
