@@ -179,6 +179,7 @@ class StreamConnection(asyncio.Protocol):
                 self._failed(error)
                 return
         self.task = self.channel.loop.create_task(self._open(code))
+        self.task.add_done_callback(self._given_up)
 
     def _dial(self, address: tuple[object, ...]) -> int:
         """Send the SYN; the system's code of it. Raises OSError when there is no socket or address to send from."""
@@ -200,15 +201,16 @@ class StreamConnection(asyncio.Protocol):
     async def _open(self, code: int) -> None:
         try:
             await self._connect(code)
-        except asyncio.CancelledError:
-            if self.transport is None and self.sock is not None:
-                self.sock.close()
-            raise
         except Exception as error:
             if self.busy and self.transport is None:
                 self._failed(error)
         finally:
             self.task = None
+
+    def _given_up(self, opening: "asyncio.Task[None]") -> None:
+        # Not in the task itself: one that is cancelled before its first turn never enters its own clean-up.
+        if opening.cancelled() and self.transport is None and self.sock is not None:
+            self.sock.close()
 
     async def _connect(self, code: int) -> None:
         channel, clock = self.channel, self.channel.setup.clock
