@@ -13,6 +13,7 @@ from typing import cast
 
 from producers.instrument import FLAVOURS, Flavour
 from producers.load.caps import Limits
+from producers.responder.own_drops import Drop, parse
 from topics.connection import BadConfiguration, KafkaConnection
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -44,6 +45,8 @@ class Serving:
     https_port: int = 0
     tcp_port: int = 0
     udp_port: int = 0
+    # UDP probes dropped by the responder itself, for showing a fault where the network has none.
+    drop_udp: tuple[Drop, ...] = ()
     tls_cert_file: str = ""
     tls_key_file: str = ""
 
@@ -95,7 +98,7 @@ class Config:
 _OWN_NAMES = """
     AGENT NODE ZONE RACK POD GROUP CLUSTER IPV4 IPV6 NODE_IPV4 NODE_IPV6 HTTP_PORT HTTPS_PORT TCP_PORT UDP_PORT
     TLS_CERT_FILE TLS_KEY_FILE SPOOL_DIR SPOOL_MAX_BYTES HEARTBEAT_S LOOKUPS HEALTH_LISTEN LOG_LEVEL
-    FLAVOUR MAX_RATE MAX_RATE_PER_TARGET MAX_IN_FLIGHT MAX_IN_FLIGHT_PER_TARGET
+    DROP_UDP FLAVOUR MAX_RATE MAX_RATE_PER_TARGET MAX_IN_FLIGHT MAX_IN_FLIGHT_PER_TARGET
     KAFKA_BOOTSTRAP KAFKA_SECURITY_PROTOCOL KAFKA_SASL_MECHANISM KAFKA_SASL_USERNAME KAFKA_SASL_PASSWORD_FILE
     KAFKA_SSL_CA_FILE
 """
@@ -118,6 +121,7 @@ def _serving(env: Mapping[str, str]) -> Serving:
         https_port=_port(env, "KPATROL_HTTPS_PORT", 0),
         tcp_port=_port(env, "KPATROL_TCP_PORT", 0),
         udp_port=_port(env, "KPATROL_UDP_PORT", 0),
+        drop_udp=_drops(env, "KPATROL_DROP_UDP"),
         tls_cert_file=env.get("KPATROL_TLS_CERT_FILE", ""),
         tls_key_file=env.get("KPATROL_TLS_KEY_FILE", ""),
     )
@@ -129,6 +133,13 @@ def _serving(env: Mapping[str, str]) -> Serving:
             "KPATROL_TLS_KEY_FILE"
         )
     return serving
+
+
+def _drops(env: Mapping[str, str], name: str) -> tuple[Drop, ...]:
+    try:
+        return parse(env.get(name, ""))
+    except ValueError as error:
+        raise BadConfiguration(f"{name}: {error}") from error
 
 
 def _limits(env: Mapping[str, str]) -> Limits:

@@ -228,6 +228,7 @@ async def _responding(config: Config, incarnation: int, receipts: Receipts) -> A
         https_port=serving.https_port,
         tcp_port=serving.tcp_port,
         udp_port=serving.udp_port,
+        drops=serving.drop_udp,
         tls=tls_context(serving),
         receipts=receipts,
     )

@@ -6,11 +6,10 @@ drops UDP probes as they arrive, and the lab says that this is not the network's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from controller.tasks import NetPatrol, NetReach, Task, task_key
 from kpatrol.lab.faults import BadFault, Fault
-from kpatrol.lab.netplan import Node
 
 # Read by the agent: drops asked for, separated by commas.
 DROP_VARIABLE = "KPATROL_DROP_UDP"
@@ -54,15 +53,15 @@ def check_fault(fault: Fault) -> None:
         )
 
 
-def drops(faults: Sequence[Fault], *, node: str, nodes: Mapping[str, Node]) -> dict[str, str]:
-    """The environment of the agent on `node`: `SHARE` or `1/N`, each with `@SOURCE` when only one peer is meant."""
-    words = [_word(fault, nodes) for fault in faults if fault.target == node]
+def drops(faults: Sequence[Fault], *, node: str) -> dict[str, str]:
+    """The environment of the agent on `node`: `SHARE` or `1/N`, each with `@AGENT` when only one peer is meant."""
+    words = [_word(fault) for fault in faults if fault.target == node]
     return {DROP_VARIABLE: ",".join(words)} if words else {}
 
 
-def _word(fault: Fault, nodes: Mapping[str, Node]) -> str:
+def _word(fault: Fault) -> str:
     share = f"1/{fault.every}" if fault.every else f"{fault.loss:g}"
-    return share + (f"@{nodes[fault.source].address}" if fault.source else "")
+    return share + (f"@{fault.source}" if fault.source else "")
 
 
 def said(fault: Fault) -> str:
@@ -71,5 +70,5 @@ def said(fault: Fault) -> str:
     whose = f" from {fault.source}" if fault.source else ""
     return (
         f"the responder of {fault.target} drops {share} UDP probes{whose} by itself: "
-        "no packets are lost on a wire here, and the fault has no counters"
+        "no packets are lost on a wire here; its log counts them"
     )

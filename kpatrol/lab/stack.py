@@ -232,7 +232,7 @@ class Stack:
                 module="producers",
                 prefix=tuple(prefix),
                 environment=environments.agent(node=node, mode=self._mode, kafka=kafka, spool=spool)
-                | loopback.drops(self._own_drops, node=node.name, nodes=self.network.nodes),
+                | loopback.drops(self._own_drops, node=node.name),
             )
         )
 

@@ -4,14 +4,18 @@ Belongs here: listeners and what they answer. Does not belong here: rounds, Kafk
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable, Sequence
 
 from producers.receipts import Receipts
 from producers.responder.http import HttpConnection, HttpService
+from producers.responder.own_drops import Drop, OwnDrops
 from producers.responder.tcp import EchoConnection, EchoService
 from producers.responder.udp import Reflector, Sessions
 from topics.outcome import Proto
+
+log = logging.getLogger(__name__)
 
 # Connections may come from hundreds of agents in the same instant; one dropped here would look like the network's loss.
 BACKLOG = 4096
@@ -25,6 +29,7 @@ class Responder:
         self._services: list[HttpService] = []
         self._reflectors: list[Reflector] = []
         self._echoes: list[EchoService] = []
+        self._drops: OwnDrops | None = None
 
     async def open_http(
         self, *, service: HttpService, addresses: Sequence[str], port: int, tls: ssl.SSLContext | None
@@ -39,9 +44,19 @@ class Responder:
         await self._listen(lambda: EchoConnection(service), addresses, port, None)
 
     def open_udp(
-        self, *, agent: str, incarnation: int, addresses: Sequence[str], port: int, receipts: Receipts
+        self,
+        *,
+        agent: str,
+        incarnation: int,
+        addresses: Sequence[str],
+        port: int,
+        receipts: Receipts,
+        drops: Sequence[Drop] = (),
     ) -> None:
-        """Reflect UDP probes. Raises OSError."""
+        """Reflect UDP probes, all but those that `drops` takes. Raises OSError."""
+        if drops:
+            self._drops = OwnDrops(drops)
+            log.warning("event=own_udp_drops asked=%s note=no_packet_is_lost_on_the_network", list(drops))
         sessions = Sessions()
         for address in addresses or ("0.0.0.0",):
             self._reflectors.append(
@@ -52,11 +67,14 @@ class Responder:
                     port=port,
                     receipts=receipts,
                     sessions=sessions,
+                    drops=self._drops,
                 )
             )
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
+        if self._drops is not None:
+            log.warning("event=own_udp_drops_ended dropped=%d of=%d", self._drops.dropped, self._drops.examined)
         for server in self._servers:
             server.close()
         for service in self._services:
@@ -92,6 +110,7 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
     udp_port: int,
     tls: ssl.SSLContext | None,
     receipts: Receipts,
+    drops: Sequence[Drop] = (),
 ) -> Responder:
     """Listen on the data address (or several; '' = all interfaces).
 
@@ -115,7 +134,7 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
             )
         if udp_port:
             responder.open_udp(
-                agent=agent, incarnation=incarnation, addresses=addresses, port=udp_port, receipts=receipts
+                agent=agent, incarnation=incarnation, addresses=addresses, port=udp_port, receipts=receipts, drops=drops
             )
     except OSError:
         await responder.close()

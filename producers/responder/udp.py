@@ -13,6 +13,7 @@ import time
 from producers.probes import marking, stamp
 from producers.probes.stamp_session import UNKNOWN, ReflectorSession
 from producers.receipts import Receipts
+from producers.responder.own_drops import OwnDrops
 from topics.outcome import Proto
 
 # Datagrams answered in one turn of the loop.
@@ -58,12 +59,21 @@ class Reflector:
     """One bound UDP socket. Raises OSError when it cannot be bound."""
 
     def __init__(
-        self, *, agent: str, incarnation: int, address: str, port: int, receipts: Receipts, sessions: Sessions
+        self,
+        *,
+        agent: str,
+        incarnation: int,
+        address: str,
+        port: int,
+        receipts: Receipts,
+        sessions: Sessions,
+        drops: OwnDrops | None = None,
     ) -> None:
         self._agent = agent
         self._incarnation = incarnation
         self._receipts = receipts
         self._sessions = sessions
+        self._drops = drops
         self._loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -116,6 +126,8 @@ class Reflector:
     def _answer(self, data: bytes, came_us: int, ttl: int) -> bytes:
         request = stamp.parse_request(data)
         if request is None:
+            return b""
+        if self._drops is not None and self._drops.takes(request.agent):
             return b""
         now_us = time.time_ns() // 1000
         came_us = came_us or now_us
