@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from producers.config import Config, unknown_names
 from topics.connection import BadConfiguration
 
 log = logging.getLogger("producers")
@@ -40,8 +39,22 @@ def configure_logging(level: str) -> None:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
+def lighten() -> None:
+    """Halve the memory of a process that is to be an agent; before anything imports pyarrow."""
+    sys.meta_path.insert(0, _KeepOut())
+    # Arrow's own allocator reserves 4 MB that batches of 40 KB have no use for; read when pyarrow is first imported.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 def main() -> int:
     """Run the agent; its exit code."""
+    lighten()
+
+    import uvloop
+
+    from producers.config import Config, unknown_names
+    from producers.service import run
+
     try:
         config = Config.from_env(os.environ)
     except (BadConfiguration, OSError) as error:
@@ -50,14 +63,6 @@ def main() -> int:
     configure_logging(config.log_level)
     for name in unknown_names(os.environ):
         log.warning("event=setting_not_known name=%s", name)
-    sys.meta_path.insert(0, _KeepOut())
-    # Arrow's own allocator reserves 4 MB that batches of 40 KB have no use for; read when pyarrow is first imported.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-
-    import uvloop
-
-    from producers.service import run
-
     try:
         uvloop.run(run(config))
     except Exception:
