@@ -5,6 +5,7 @@ Belongs here: listeners and what they answer. Does not belong here: rounds, Kafk
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -58,7 +59,7 @@ class Responder:
             self._drops = OwnDrops(drops)
             log.warning("event=own_udp_drops asked=%s note=no_packet_is_lost_on_the_network", list(drops))
         sessions = Sessions()
-        for address in addresses or ("0.0.0.0",):
+        for address in addresses or _everywhere():
             self._reflectors.append(
                 Reflector(
                     agent=agent,
@@ -97,6 +98,16 @@ class Responder:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(factory, list(addresses) or None, port, backlog=BACKLOG, ssl=tls)
         self._servers.append(server)
+
+
+def _everywhere() -> tuple[str, ...]:
+    """The addresses that stand for all of this machine's."""
+    # A kernel started without IPv6 refuses even the socket.
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return ("0.0.0.0",)
+    return ("0.0.0.0", "::")
 
 
 async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener's

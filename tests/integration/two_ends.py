@@ -26,6 +26,7 @@ from producers.load.ticker import now_us
 from producers.receipts import Receipts
 from producers.responder import serve
 from producers.rows import Rows, SealedBatch
+from producers.sizes import with_real_sizes
 from topics import probe_receipts, probe_results
 from topics.outcome import Layer, Proto
 from topics.share import Stream
@@ -75,7 +76,8 @@ async def ask(given: argparse.Namespace) -> None:
     """Run one share and write its batches."""
     round_ = msgspec.json.decode(given.round, type=RoundScheduled)
     streams = msgspec.json.decode(given.streams, type=tuple[tuple[Target, int], ...])
-    share = tuple(Stream(target=target, requests=count) for target, count in streams)
+    asked_for = tuple(Stream(target=target, requests=count) for target, count in streams)
+    share = with_real_sizes(streams=asked_for, source_address="")
     trace_id = bytes(range(16))
     batches = Batches(
         round_=round_, streams=share, identity=Identity(agent=given.agent, node=given.agent),
@@ -177,7 +179,8 @@ def target(
 ) -> Target:
     """The agent on a node, or what `changes` say."""
     address = network.nodes[node].address
-    values: dict[str, Any] = {"name": f"{layer.name}-{node}", "dst": node, "address": address, "port": PORTS[proto]}
+    port = PORTS.get(proto, 0)
+    values: dict[str, Any] = {"name": f"{layer.name}-{node}", "dst": node, "address": address, "port": port}
     mesh = {"agent": node, "dst_node": node}
     return Target(proto=proto, layer=layer, **values | mesh | changes)
 
