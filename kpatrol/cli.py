@@ -97,6 +97,33 @@ def validate(files: tuple[Path, ...], max_qps: int | None, as_json: bool) -> Non
     sys.exit(check(files, json=as_json, limits=Limits.with_max_qps(max_qps)))
 
 
+@cli.command("stop")
+@click.option("--task", default="", help="Only this task's rounds: `kind/name`, a name or a uid (default: all).")
+@click.option("--reason", default="stopped by kpatrol stop", show_default=True, help="Stands in every verdict.")
+@click.option("--patience-s", default=15.0, show_default=True, type=click.FloatRange(0, 600), help="Wait for verdicts.")
+@click.option("--json", "as_json", is_flag=True, help="JSON with stable names.")
+def stop_rounds(task: str, reason: str, patience_s: float, as_json: bool) -> None:
+    """Stop all rounds that run or are announced, at once; says for each what had been sent.
+
+    Later rounds of a task still come: delete the task to end it. Kafka's address: KPATROL_KAFKA_BOOTSTRAP and its kin,
+    with an account that may do what the controller may; without it the one running lab of this user.
+    """
+    from aiokafka.errors import KafkaError
+
+    from kpatrol import stopping
+
+    try:
+        stopped = stopping.run(kafka=_kafka_or_lab(), task=task, reason=reason, patience_s=patience_s)
+    except (KafkaError, OSError) as error:
+        raise Trouble(f"Kafka: {error}") from error
+    if not stopped and not as_json:
+        click.echo("nothing runs" + (f" of task {task!r}" if task else ""))
+        return
+    _print_rows([round_.row() for round_ in stopped], as_json)
+    if any(round_.verdict is None for round_ in stopped):
+        sys.exit(CANNOT_TELL)
+
+
 @cli.group()
 def topics() -> None:
     """The Kafka topics: create, grow, align, describe. Kafka's address: KPATROL_KAFKA_BOOTSTRAP and its kin."""
@@ -109,30 +136,60 @@ def _kafka() -> KafkaConnection:
         raise Trouble(str(error)) from error
 
 
+def _kafka_or_lab() -> KafkaConnection:
+    if "KPATROL_KAFKA_BOOTSTRAP" in os.environ:
+        return _kafka()
+    from kpatrol.lab.addresses import running_labs
+
+    labs = running_labs(os.environ)
+    if len(labs) != 1:
+        found = "no lab is running" if not labs else f"{len(labs)} labs are running"
+        raise Trouble(f"KPATROL_KAFKA_BOOTSTRAP is not set and {found}")
+    return KafkaConnection(bootstrap=labs[0].kafka)
+
+
 @topics.command("apply")
-@click.option("--replication", default=1, show_default=True, type=click.IntRange(1, 9))
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option(
+    "--replication", type=click.IntRange(1, 9), help="Of every topic; left out: 1 for new ones, others keep theirs."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, change nothing.")
 @click.option("--json", "as_json", is_flag=True)
-def topics_apply(replication: int, dry_run: bool, as_json: bool) -> None:
+def topics_apply(replication: int | None, dry_run: bool, as_json: bool) -> None:
     """Bring the cluster's topics to the catalogue's form."""
     from aiokafka.errors import KafkaError
 
-    from topics.apply import RefusedTopic, apply
+    from topics.apply import CannotApply, RefusedTopic, apply
 
     try:
         steps = asyncio.run(apply(kafka=_kafka(), replication=replication, dry_run=dry_run))
-    except (RefusedTopic, KafkaError) as error:
+    except (RefusedTopic, CannotApply, KafkaError) as error:
         raise Trouble(str(error)) from error
-    rows = [{"topic": s.topic.name, "did": s.verb, "partitions": s.topic.partitions, "reason": s.reason} for s in steps]
+    rows = [
+        {
+            "topic": s.topic.name,
+            **({"would": s.verb} if dry_run else {"done": _DONE[s.verb]}),
+            "partitions": s.topic.partitions,
+            "replication": s.replication or replication or 1,
+            "reason": s.reason,
+        }
+        for s in steps
+    ]
     _print_rows(rows, as_json)
+
+
+_DONE = {"create": "created", "grow": "grown", "align": "aligned", "keep": "kept"}
 
 
 @topics.command("describe")
 @click.option("--json", "as_json", is_flag=True)
 def topics_describe(as_json: bool) -> None:
-    """Every topic of the catalogue: who writes, who reads, partitions, retention."""
+    """Every topic of the catalogue: who writes, who reads, partitions, retention.
+
+    With KPATROL_KAFKA_BOOTSTRAP set also what the cluster has: partitions, replication, and settings that differ.
+    """
     from topics.catalogue import TOPICS
 
+    live = _live_topics() if os.environ.get("KPATROL_KAFKA_BOOTSTRAP") else None
     rows = [
         {
             "topic": t.name,
@@ -141,10 +198,34 @@ def topics_describe(as_json: bool) -> None:
             "cleanup": t.cleanup,
             "writers": ", ".join(t.writers),
             "readers": ", ".join(t.readers),
+            **(live[t.name] if live is not None else {}),
         }
         for t in TOPICS.values()
     ]
     _print_rows(rows, as_json)
+
+
+def _live_topics() -> dict[str, dict[str, Any]]:
+    """What the cluster has of each topic of the catalogue."""
+    from aiokafka.errors import KafkaError
+
+    from topics.apply import differing, observe
+    from topics.catalogue import TOPICS
+
+    try:
+        found = asyncio.run(observe(kafka=_kafka(), names=list(TOPICS)))
+    except KafkaError as error:
+        raise Trouble(str(error)) from error
+    rows: dict[str, dict[str, Any]] = {}
+    for name, topic in TOPICS.items():
+        live = found.get(name)
+        differs = differing(topic.config(), live.config) if live else {}
+        rows[name] = {
+            "live_partitions": live.partitions if live else 0,
+            "live_replication": live.replication if live else 0,
+            "differs": ", ".join(f"{k}={v}" for k, v in differs.items()) if live else "does not exist",
+        }
+    return rows
 
 
 @cli.command()

@@ -5,7 +5,7 @@ more is left alone where it may grow, refused where not.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -36,19 +36,25 @@ class Existing:
 
     partitions: int
     config: Mapping[str, str]
+    replication: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What will be done about one topic, and why."""
+    """What will be done about one topic, and why. `replication` is what it has, 0 where there is no topic yet."""
 
     verb: Verb
     topic: Wanted
     reason: str
+    replication: int = 0
 
 
 class RefusedTopic(ValueError):
-    """A topic that exists in a form we must not change; nothing was done."""
+    """A topic that exists in a form we must not or cannot change; nothing was done."""
+
+
+class CannotApply(Exception):
+    """Kafka did not do it; the text is one line with Kafka's reason."""
 
 
 def changelog(*, app: str, table: str, partitions: int) -> Wanted:
@@ -85,14 +91,30 @@ def wanted(*, partitions: Mapping[str, int] | None = None) -> list[Wanted]:
     return topics
 
 
-def plan(*, desired: list[Wanted], observed: Mapping[str, Existing]) -> list[Step]:
-    """One step a topic, in the order given. Pure."""
-    return [_step(topic, observed.get(topic.name)) for topic in desired]
+def differing(config: Mapping[str, str], live: Mapping[str, str]) -> dict[str, str | None]:
+    """Setting → the live value, of those settings that are not as asked for."""
+    return {name: live.get(name) for name, value in config.items() if live.get(name) != value}
 
 
-def _step(topic: Wanted, existing: Existing | None) -> Step:
+def plan(*, desired: list[Wanted], observed: Mapping[str, Existing], replication: int | None = None) -> list[Step]:
+    """One step a topic, in the order given; `replication` None leaves existing topics' factors alone. Pure."""
+    return [_step(topic, observed.get(topic.name), replication) for topic in desired]
+
+
+def _step(topic: Wanted, existing: Existing | None, replication: int | None) -> Step:
     if existing is None:
-        return Step(verb="create", topic=topic, reason="does not exist")
+        return Step(verb="create", topic=topic, reason="did not exist")
+    step = _existing_step(topic, existing)
+    if step.verb != "refuse" and replication not in (None, existing.replication):
+        reason = (
+            f"replicated {existing.replication} times, asked for {replication}: this command cannot change it "
+            "(kafka-reassign-partitions.sh can)"
+        )
+        step = Step(verb="refuse", topic=topic, reason=reason)
+    return replace(step, replication=existing.replication)
+
+
+def _existing_step(topic: Wanted, existing: Existing) -> Step:
     if existing.partitions != topic.partitions and not topic.may_grow:
         reason = (
             f"has {existing.partitions} partitions, expected {topic.partitions}: tables depend on the count, "
@@ -101,7 +123,7 @@ def _step(topic: Wanted, existing: Existing | None) -> Step:
         return Step(verb="refuse", topic=topic, reason=reason)
     if existing.partitions < topic.partitions:
         return Step(verb="grow", topic=topic, reason=f"has {existing.partitions} partitions")
-    differs = {k: existing.config.get(k) for k, v in topic.config.items() if existing.config.get(k) != v}
+    differs = differing(topic.config, existing.config)
     if differs:
         return Step(verb="align", topic=topic, reason=", ".join(f"{k}={v}" for k, v in differs.items()))
     return Step(verb="keep", topic=topic, reason="as it should be")
@@ -113,32 +135,58 @@ async def describe(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, Ex
     found = [name for name in names if name in present]
     if not found:
         return {}
-    partitions = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(found)}
+    described = {t["topic"]: t["partitions"] for t in await admin.describe_topics(found)}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
     config: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs(resources):
         for resource in response.resources:
             config[resource[3]] = {entry[0]: entry[1] for entry in resource[4]}
-    return {name: Existing(partitions=partitions[name], config=config.get(name, {})) for name in found}
+    return {
+        name: Existing(
+            partitions=len(described[name]),
+            config=config.get(name, {}),
+            replication=min((len(p["replicas"]) for p in described[name]), default=1),
+        )
+        for name in found
+    }
+
+
+async def observe(*, kafka: KafkaConnection, names: list[str]) -> dict[str, Existing]:
+    """Those of the topics that a cluster has. Raises KafkaError."""
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    try:
+        await admin.start()
+        return await describe(admin, names)
+    finally:
+        await admin.close()
 
 
 async def apply(
-    *, kafka: KafkaConnection, replication: int = 1, partitions: Mapping[str, int] | None = None, dry_run: bool = False
+    *,
+    kafka: KafkaConnection,
+    replication: int | None = None,
+    partitions: Mapping[str, int] | None = None,
+    dry_run: bool = False,
 ) -> list[Step]:
     """Bring the cluster's topics to the catalogue's form; returns what was done (or would be).
 
-    Raises RefusedTopic before anything is changed when one of them must not be touched.
+    `replication` is asked of every topic; None: new ones get 1, existing ones keep theirs. Raises RefusedTopic before
+    anything is changed when one of them must not be touched, CannotApply with Kafka's own reason.
     """
     desired = wanted(partitions=partitions)
     admin = AIOKafkaAdminClient(**kafka.client_options())
     await admin.start()
     try:
-        steps = plan(desired=desired, observed=await describe(admin, [t.name for t in desired]))
-        refused = [f"{s.topic.name}: {s.reason}" for s in steps if s.verb == "refuse"]
+        observed = await describe(admin, [t.name for t in desired])
+        steps = plan(desired=desired, observed=observed, replication=replication)
+        refused: dict[str, list[str]] = {}
+        for step in steps:
+            if step.verb == "refuse":
+                refused.setdefault(step.reason, []).append(step.topic.name)
         if refused:
-            raise RefusedTopic("; ".join(refused))
+            raise RefusedTopic("; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items()))
         if not dry_run:
-            await _perform(admin, steps, replication)
+            await _perform(admin, steps, replication or 1)
         return steps
     finally:
         await admin.close()
@@ -170,4 +218,4 @@ def _check(response: Any) -> None:
     for error in getattr(response, "topic_errors", []):
         name, code = error[0], error[1]
         if code and for_code(code) is not TopicAlreadyExistsError:
-            raise for_code(code)(f"{name}: {error[-1]}")
+            raise CannotApply(f"{name}: {error[-1] or for_code(code).description}")

@@ -24,6 +24,16 @@ def test_each_situation_has_its_verb() -> None:
     assert verb(topic(may_grow=False), Existing(partitions=6, config=config)) == "refuse"
 
 
+def test_a_replication_factor_that_is_asked_for_is_compared() -> None:
+    live = {"t-v1": Existing(partitions=4, config={"retention.ms": "1000"}, replication=1)}
+    (step,) = plan(desired=[topic()], observed=live, replication=3)
+    assert step.verb == "refuse"
+    assert "replicated 1 times, asked for 3" in step.reason
+    for asked in (None, 1):
+        (step,) = plan(desired=[topic()], observed=live, replication=asked)
+        assert (step.verb, step.replication) == ("keep", 1)
+
+
 def test_dead_letters_and_changelogs_are_derived() -> None:
     names = {t.name: t for t in wanted(partitions={"round-progress-v1": 2})}
     assert "probe-results-v1-dlq" in names
