@@ -11,46 +11,46 @@ help: ## these lines
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(READY): pyproject.toml constraints.txt
-	@echo "venv: installing Python packages into $(VENV) (about 420 MB the first time)"
+	@echo "venv: installing Python packages into $(VENV) (downloads about 320 MB the first time, 1.3 GB on disk)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
-	@echo "venv: $$(du -sm $(VENV) | cut -f1) MB installed"
+	@echo "venv: ready, $$(du -sm $(VENV) | cut -f1) MB on disk"
 
 demo: ## five agents in namespaces, 2 % loss injected on one, found and shown (about a minute)
 	@$(PYTHON) kpatrol/preflight.py demo
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/kpatrol lab --file docs/examples/reach-task.yaml --agents 5 --max-qps 100 --minute-s 8 \
 	  --fault 'ingress node-3 loss=2%' || test $$? -eq 1
 
 check: ## ruff, mypy --strict, import-linter, unit tests (under a minute)
 	@$(PYTHON) kpatrol/preflight.py check
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest tests/unit -q
 
-lint:
+lint: ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
 
-format:
+format: ## ruff format, ruff --fix
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
 test: ## every tier: unit, integration (real Kafka, ClickHouse engine, namespaces), the lab
 	@$(PYTHON) kpatrol/preflight.py test
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest tests
 
 bench: ## measurements with a budget, side by side with their peers; writes bench/RESULTS.md
 	@$(PYTHON) kpatrol/preflight.py bench
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/python -m bench
 
 soak: ## long runs: chaos and accuracy; by hand, figures go to bench/
 	@$(PYTHON) kpatrol/preflight.py soak
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/python -m pytest tests/soak -m soak
 
 clean: ## remove the virtual environment and caches of this folder
