@@ -302,9 +302,9 @@ def _finding(seen: Evidence, suspect: Suspect, query: str) -> Finding:
     shown = f"{loss.rate * 100:.1f} % [{loss.low * 100:.1f}–{loss.high * 100:.1f}]"
     # Named beyond doubt when the gain is far above the price; the number is the posterior odds as a share.
     confidence = 1.0 - math.exp(-min(suspect.gain - PRICE, 30.0))
-    direction = suspect.direction if clear or suspect.direction == "pair" else "both"
+    direction = suspect.direction if clear else "both"
     return Finding(
-        element=suspect.name,
+        element=suspect.name if clear else "<>".join(sorted(suspect.name.split(">"))),
         direction=direction,
         kind="loss",
         sentence=f"{_sentence(suspect, direction, shown)}: {_seen_by(seen, suspect)}{_way_back(seen, suspect, clear)}",
@@ -315,9 +315,11 @@ def _finding(seen: Evidence, suspect: Suspect, query: str) -> Finding:
 
 
 def _sentence(suspect: Suspect, direction: str, shown: str) -> str:
+    src, _, dst = suspect.name.partition(">")
     if direction == "pair":
-        src, _, dst = suspect.name.partition(">")
         return f"{src} → {dst} loses {shown}"
+    if suspect.direction == "pair":
+        return f"between {' and '.join(sorted((src, dst)))}, {shown} is lost"
     what = {
         "ingress": f"{suspect.name} loses {shown} of what it receives",
         "egress": f"{suspect.name} loses {shown} of what it sends",

@@ -60,6 +60,19 @@ def test_nine_lost_against_two_is_enough_to_tell_the_direction_and_four_against_
     assert places(few) == [("node-3", "both")]
 
 
+def test_a_pair_that_fails_both_ways_alike_is_named_without_a_direction() -> None:
+    def dead(src: str, dst: str) -> float:
+        return 0.5 if {src, dst} == {"node-1", "node-4"} else 0.0
+
+    (finding,) = found(full_mesh(5, dead))
+    assert (finding.element, finding.direction) == ("node-1<>node-4", "both")
+    assert finding.sentence.startswith("between node-1 and node-4, 50.0 % [")
+    assert "too close to tell the direction" in finding.sentence
+    assert places(full_mesh(5, lambda src, dst: 0.5 if (src, dst) == ("node-4", "node-1") else 0.0)) == [
+        ("node-4>node-1", "pair")
+    ]
+
+
 def test_datagrams_alone_give_no_direction() -> None:
     pairs = full_mesh(5, ingress("node-3", 0.05, echo=0.01), proto="udp")
     assert places(pairs) == [("node-3", "both")]
