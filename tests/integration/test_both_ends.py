@@ -18,6 +18,7 @@ from kpatrol.lab.netns import Network, build_network
 from kpatrol.lab.netplan import NodeSpec
 from kpatrol.lab.services import Service
 from kpatrol.lab.state import LabState
+from producers.receipts import Receipts as Collector
 from streams.clickhouse import ClickHouse
 from streams.expand import TargetTables, deliver, expand
 from streams.judging import pair_table, served
@@ -45,7 +46,9 @@ from tests.integration.two_ends import (
     told,
 )
 from topics.outcome import Layer, Outcome, Proto
-from topics.probe_receipts import Receipts
+from topics.probe_receipts import ReceiptHead, Receipts
+from topics.probe_results import SCHEMA as ROWS
+from topics.probe_results import Batch, BatchHead, BatchTarget
 from topics.task_rounds import Target
 
 HTTP = PORTS[Proto.http]
@@ -104,24 +107,44 @@ def test_random_loss_of_one_way_is_counted_there_and_not_the_other_way(
     # Sent again for nothing, and the report of it (a bare ACK) was lost: of the order of the loss squared.
     assert other <= max(2, 0.1 * here), (there, back, dropped)
     assert sum(rows.column("retrans")) == rows.retrans
-    assert total(receipts, "retrans") == sent_again
+    # Closed connections go on in the kernel, which sends their FINs again; nobody reads their counters.
+    assert 0 <= sent_again - total(receipts, "retrans") <= total(receipts, "accepted")
 
 
 @pytest.mark.parametrize("way", ["forward", "reverse"])
-def test_one_packet_among_ten_thousand_is_found_and_its_request_named(
-    network: Network, tmp_path: Path, way: str
-) -> None:
+def test_datagrams_are_counted_exactly_each_way(network: Network, tmp_path: Path, way: str) -> None:
+    node, side = ("node-2", "dport") if way == "forward" else ("node-1", "sport")
+    round_ = round_of(rate=1000, seconds=1, timeout_ms=500)
+    loss = random_loss(0.05, port=PORTS[Proto.udp], side=side)
+    with serving(network, "node-2", tmp_path) as server, dropping(network, node, loss) as drops:
+        targets = [(target(network, "node-2", proto=Proto.udp), 1000)]
+        rows = asked(network, "node-1", tmp_path, round_=round_, targets=targets)
+        receipts, _ = server.take()
+        dropped = sum(drops.counts().values())
+    both = ways(rows, receipts)
+    assert both.known.tolist() == [True]
+    there, back = int(both.forward_lost.sum()), int(both.reverse_lost.sum())
+    assert (there, back) == ((dropped, 0) if way == "forward" else (0, dropped))
+    assert dropped > 0
+
+
+def test_one_packet_among_ten_thousand_is_found_and_its_request_named(network: Network, tmp_path: Path) -> None:
+    one_packet(network, tmp_path, way="forward")
+
+
+def one_packet(network: Network, folder: Path, *, way: str) -> None:
+    """Drop one packet with data, and find its request in the database."""
     node, side = ("node-2", "dport") if way == "forward" else ("node-1", "sport")
     one = f"tcp {side} {HTTP} meta length > 120 numgen inc mod 10000000 == 4711"
     round_ = round_of(rate=4000, seconds=2.5)
-    with serving(network, "node-2", tmp_path) as server, dropping(network, node, one) as drops:
+    with serving(network, "node-2", folder) as server, dropping(network, node, one) as drops:
         # Connecting sends nothing of that length.
-        rows = asked(network, "node-1", tmp_path, round_=round_, targets=[(target(network, "node-2"), 10_000)])
+        rows = asked(network, "node-1", folder, round_=round_, targets=[(target(network, "node-2"), 10_000)])
         receipts, _ = server.take()
         assert drops.counts()["data"] == 1
     both = ways(rows, receipts)
     assert (int(both.forward_lost.sum()), int(both.reverse_lost.sum())) == ((1, 0) if way == "forward" else (0, 1))
-    with_database(tmp_path, rows, receipts, check=lambda database: _named(database, rows, way))
+    with_database(folder, rows, receipts, check=lambda database: _named(database, rows, way))
 
 
 def _named(database: ClickHouse, rows: Asked, way: str) -> None:
@@ -159,6 +182,54 @@ def at_round(batch: Receipts) -> Receipts:
     for row in rows:
         row |= {"first_us": START_US + 1, "last_us": START_US + 2}
     return Receipts(head=batch.head, rows=pa.RecordBatch.from_pylist(rows, schema=batch.rows.schema))
+
+
+def test_datagrams_without_a_target_are_looked_up_bit_by_bit(tmp_path: Path) -> None:
+    """Two sizes share one bitmap; the database and the pure join agree, and name every lost one."""
+    there, back, count = {5, 6, 70, 199}, {9, 100}, 200
+    targets = tuple(
+        BatchTarget(name=f"t{size}", dst="node-2", dst_node="node-2", proto=Proto.udp, layer=Layer.pod, size=size)
+        for size in (64, 1400)
+    )
+    head = BatchHead(
+        round_id=ROUND_ID, round_number=1, start_us=START_US, task="t", task_uid="u", agent="node-1", incarnation=1,
+        batch_seq=0, node="node-1", trace_id="0" * 32, targets=targets,
+    )  # fmt: skip
+    lost = there | back
+    values = {
+        "seq": list(range(count)),
+        "target": [seq % 2 for seq in range(count)],
+        "planned_us": [seq * 1000 for seq in range(count)],
+        "outcome": [Outcome.timeout if seq in lost else Outcome.ok for seq in range(count)],
+        "lost": [int(seq in lost) for seq in range(count)],
+        "sent": [1] * count,
+    }
+    columns = [pa.array(values.get(f.name, [0] * count), type=f.type) for f in ROWS]
+    batch = Batch(head=head, rows=pa.RecordBatch.from_arrays(columns, schema=ROWS))
+    collector = Collector()
+    for seq in sorted(set(range(count)) - there):
+        collector.received(round_id=ROUND_ID, src_agent="node-1", proto=Proto.udp, seq=seq, now_us=START_US + 1)
+    rows = collector.take()
+    assert rows is not None
+    receipts = [Receipts(head=ReceiptHead(agent="node-2", incarnation=1, batch_seq=0, node="node-2"), rows=rows)]
+    asked_ = Asked(batches=[batch], retrans=0)
+    pairs = joined(asked_, receipts)
+
+    def check(database: ClickHouse) -> None:
+        where = {"round_id": ROUND_ID, "round_at_ms": START_US // 1000, "until_ms": START_US // 1000 + 60_000}
+        assert pairs.served is not None
+        assert served.from_arrow(database.served(**where)).counts == pairs.served.counts
+        seen = database.query_rows(f"SELECT * FROM v_loss_direction WHERE {ROUND} ORDER BY size")
+        assert [(r["size"], r["both_ends"], r["forward_lost"], r["reverse_lost"]) for r in seen] == [
+            (64, 1, 2, 1),
+            (1400, 1, 2, 1),
+        ]
+        named = database.query_rows(f"SELECT seq, way FROM v_lost_request WHERE {ROUND}")
+        assert {r["seq"] for r in named if r["way"] == "forward"} == there
+        assert {r["seq"] for r in named if r["way"] == "reverse"} == back
+        assert len(named) == len(lost)
+
+    with_database(tmp_path, asked_, receipts, check=check)
 
 
 NTH = "numgen inc mod 1000000 =="

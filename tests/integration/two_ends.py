@@ -287,9 +287,11 @@ def dropping(network: Network, node: str, pick: str, *, hook: str = "prerouting"
         drops.end()
 
 
-def random_loss(share: float, *, port: int, side: str) -> str:
-    """A pick: that share of the packets of a port (`side` is dport or sport)."""
-    return f"meta l4proto {{ tcp, udp }} th {side} {port} numgen random mod 100000 < {round(share * 100_000)}"
+def random_loss(share: float, *, port: int, side: str, bare: bool = True) -> str:
+    """A pick: that share of the packets of a port (`side` is dport or sport); without `bare`, of those only that carry
+    data or open a connection, so that every connection ends in peace."""
+    match = "meta l4proto { tcp, udp }" if bare else "meta length > 120"
+    return f"{match} th {side} {port} numgen random mod 100000 < {round(share * 100_000)}"
 
 
 if __name__ == "__main__":
