@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from streams.judging.trust import Fitness
+from streams.judging.trust import TAKEN_BACK, Fitness
 from streams.rounds import Finished, RoundState, Share
 from topics.round_verdicts import AgentAccount
 
@@ -145,9 +145,11 @@ def complete(*, state: RoundState, planned: Mapping[str, int]) -> bool:
 def digest(state: RoundState) -> str:
     """Of all that a verdict is made from besides the rows; equal for equal facts."""
     shares = [share for _, share in sorted(state.shares.items())]
-    # Neither word says anything about a share that has told its own account.
+    # Neither word says anything about a share that has told its own account, but for why it did not send all.
     facts = [(s.agent, s.runs, None if s.finished else s.gone) for s in shares]
-    cancelled = None if all(s.finished for s in shares) else state.head.cancelled
+    told = [run.finished for s in shares for run in s.runs if run.finished is not None]
+    explains = not all(s.finished for s in shares) or any(TAKEN_BACK in f.unsent_causes for f in told)
+    cancelled = state.head.cancelled if explains else None
     return hashlib.blake2b(msgspec.json.encode((facts, cancelled)), digest_size=8).hexdigest()
 
 

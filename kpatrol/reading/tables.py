@@ -114,7 +114,7 @@ def loss_text(loss: Loss) -> str:
 def _why(verdict: RoundVerdict) -> Text:
     line = Text(f"round {verdict.round}: ", style="dim")
     line.append(verdict.why, style="")
-    reasons = [*verdict.trust.reasons, *verdict.missing_causes]
+    reasons = [*verdict.trust.reasons, *verdict.missing_causes, *verdict.trust.notes]
     if reasons:
         more = f"; and {len(reasons) - REASONS_SHOWN} more" if len(reasons) > REASONS_SHOWN else ""
         line.append(f" ({'; '.join(reasons[:REASONS_SHOWN])}{more})", style="yellow")

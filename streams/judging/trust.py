@@ -5,9 +5,10 @@ An agent that was late, throttled, starved or could not send says nothing certai
 
 What counts as unfit follows from what it would do to the results (LIMITS):
 - Lateness. What is sent late is also read late, since it is the same loop. Beside the round's timeout that forges
-  losses (a reply in time read as none), so it may be a small share of it; beyond 20 ms it would also show as the
-  network's in the delays, whatever the timeout; and below 10 ms it is what sharing a CPU does to anybody (five agents
-  on two cores are 3 to 5 ms late in their worst 1 %). The gap between requests says nothing: at 1,000/s each ms is one.
+  losses (a reply in time read as none), so it may be a small share of it. Whatever the timeout, 50 ms is half a period
+  of a CPU quota: who runs out of one is later than that in far more than 1 %. And below 10 ms it is what sharing a
+  CPU does to anybody: five agents on two cores are 3 to 5 ms late in their worst 1 %, 20 ms beside other work. The
+  gap between requests says nothing: at 1,000/s each ms is one.
 - A standstill of the loop, likewise beside the timeout: everything under way is read so much later.
 - Throttling beside the round's length: a quota reached now and then in a long round touches few requests.
 - What has no threshold: requests not sent (but for those that were told to stop), packets dropped in own sockets.
@@ -53,7 +54,7 @@ class Limits:
     """Beyond which an agent's account is not taken at its word. Shares are of the round's own times."""
 
     lateness_least_us: int = 10_000
-    lateness_most_us: int = 20_000
+    lateness_most_us: int = 50_000
     lateness_of_timeout: float = 0.05
     stall_least_us: int = 100_000
     stall_of_timeout: float = 0.25

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from producers.load.engine import Limits, LoadAccount, run_load
+from producers.load.caps import Governor, Limits
+from producers.load.engine import LoadAccount, run_load
 from producers.load.ticker import now_us
 from producers.rows import Rows, SealedBatch
 from topics.outcome import Layer, Outcome, Proto
@@ -115,6 +116,7 @@ class Lab:
         *targets: Target,
         requests: int = 1,
         limits: Limits | None = None,
+        governor: Governor | None = None,
         source_address: str = "",
         **more: Any,
     ) -> tuple[LoadAccount, list[SimpleNamespace]]:
@@ -132,6 +134,7 @@ class Lab:
             rows=rows,
             cancel=self.cancel,
             limits=limits,
+            governor=governor,
         )
         rows.seal()
         seen = unpacked(batches)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from producers.load.engine import Limits
+from producers.load.caps import Governor, Limits
 from topics.outcome import Outcome, Proto
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
@@ -211,3 +211,30 @@ def test_requests_leave_from_the_data_address(lab: Any) -> None:
         assert seen == ["127.0.0.7"]
 
     lab.run(scene)
+
+
+def test_what_is_over_a_cap_is_counted_and_the_rest_is_sent(lab: Any) -> None:
+    async def scene() -> None:
+        async with lab.server(good) as port:
+            account, rows = await lab.load(
+                lab.target(port=port), requests=200, rate=1000.0, duration_s=0.2, limits=Limits(rate_per_target=250.0)
+            )
+            causes = dict(account.unsent_causes)
+            assert set(causes) <= {"over_the_cap", "late"}
+            # A quarter, and what may come early.
+            assert 140 <= causes["over_the_cap"] <= 150
+            assert len(rows) + sum(causes.values()) == 200
+
+    lab.run(scene)
+
+
+def test_rounds_that_run_at_once_share_the_agents_caps(lab: Any) -> None:
+    governor = Governor(Limits(rate=100.0))
+
+    async def scene() -> list[int]:
+        async with lab.server(good) as port:
+            target = lab.target(port=port)
+            loads = [lab.load(target, requests=40, rate=200.0, duration_s=0.2, governor=governor) for _ in range(2)]
+            return [account.sent for account, _ in await asyncio.gather(*loads)]
+
+    assert 18 <= sum(lab.run(scene)) <= 24

@@ -22,7 +22,8 @@ def test_a_fit_agent_is_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout_ms", "limit_us"), [(100, 10_000), (200, 10_000), (300, 15_000), (1500, 20_000), (10_000, 20_000)]
+    ("timeout_ms", "limit_us"),
+    [(100, 10_000), (200, 10_000), (300, 15_000), (500, 25_000), (1500, 50_000), (10_000, 50_000)],
 )
 def test_lateness_is_measured_by_the_timeout_within_bounds(timeout_ms: int, limit_us: int) -> None:
     asked = {"timeout_us": timeout_ms * 1000}
@@ -44,7 +45,7 @@ def test_a_small_lab_on_two_cores_is_healthy_and_a_starved_agent_never() -> None
         lateness_p99_us=96_000, loop_lag_max_us=97_000, throttled_us=2_800_000, cpu_wait_us=2_700_000, **asked
     )
     assert grade([*lab, starved])[0].reasons == (
-        "a: 1 % sent 96.0 ms late or more (limit 20 ms; waited 2700 ms for a CPU), CPU throttled for 2800 ms",
+        "a: 1 % sent 96.0 ms late or more (limit 50 ms; waited 2700 ms for a CPU), CPU throttled for 2800 ms",
     )
 
 
