@@ -14,7 +14,7 @@ from controller.tasks.apphttphealthy import split_header
 from controller.tasks.netdns import DNS_PORT
 from topics.mesh_members import Member
 from topics.outcome import Layer, Proto
-from topics.task_rounds import DnsRequest, HttpRequest, Mesh, Target
+from topics.task_rounds import FULL_SIZE, DnsRequest, HttpRequest, Mesh, Target
 
 CLUSTER_DNS = "the cluster's DNS"
 _PATH_SAFE = "/%:=&?~+!$,;'@()*[]"
@@ -291,7 +291,9 @@ def _patrol(task: NetPatrol, members: tuple[Member, ...]) -> Resolved:
         protos=tuple(_PROTOS[name] for name in spec.protocols),
         families=families,
         degree=spec.degree,
-        sizes=spec.sizes_bytes,
+        sizes=spec.sizes_bytes + (FULL_SIZE,) * spec.full_size,
+        source_ports=spec.source_ports,
+        dscp=spec.dscp,
     )
     http = HttpRequest() if "http" in spec.protocols else None
     return Resolved(mesh=mesh, http=http, unresolved=tuple(_members_without_address(members, families)))

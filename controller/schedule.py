@@ -53,7 +53,8 @@ def timing(task: Task, *, minute_s: float = MINUTE_S) -> Timing:
     """
     if isinstance(task, NetPatrol):
         interval_us = task.spec.interval_s * 1_000_000
-        return Timing(delay_us=0, interval_us=interval_us, cron="", timeout_us=interval_us, rounds=FOR_EVER)
+        rounds = task.spec.round_number
+        return Timing(delay_us=0, interval_us=interval_us, cron="", timeout_us=interval_us, rounds=rounds)
     spec = task.spec
     minute_us = round(minute_s * 1_000_000)
     timeout_us = spec.schedule.round_timeout_minute * minute_us

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 - the calls describe fields, as dataclasses.field does
-"""NetPatrol: the standing patrol of the mesh, round after round, for ever."""
+"""NetPatrol: the standing patrol of the mesh, round after round, for ever unless told otherwise."""
 
 from __future__ import annotations
 
@@ -66,6 +66,9 @@ class NetPatrolSpec:
         min_items=1,
     )
     interval_s: int = integer("intervalSecond", "Seconds from round to round.", default=60, minimum=5, maximum=3600)
+    round_number: int = integer(
+        "roundNumber", "How many rounds; -1 = for ever.", default=-1, minimum=-1, maximum=10**9, excluded=(0,)
+    )
     requests_per_round: int = integer(
         "requestsPerRound", "Requests of each agent to each target, spread over the round.", default=10, minimum=1,
         maximum=10_000,
@@ -76,11 +79,18 @@ class NetPatrolSpec:
     degree: int = integer("degree", "Peers each agent asks in one round; 0 = all of them.", default=0, maximum=100_000)
     sizes_bytes: tuple[int, ...] = list_of(
         "packetSizesInByte",
-        "Payload sizes; 0 = the smallest the protocol has.",
+        "Payload sizes of icmp and udp; 0 = the smallest the protocol has. Nothing is ever fragmented.",
         Scalar(type="integer", minimum=0, maximum=UDP_PAYLOAD_MAX_BYTES),
         default=(0,),
         min_items=1,
     )
+    full_size: bool = boolean(
+        "fullSizePacket", "Also send icmp and udp packets that just fit the MTU, beside the other sizes.", default=False
+    )
+    source_ports: int = integer(
+        "sourcePorts", "UDP source ports that each stream takes in turn.", default=4, minimum=1, maximum=64
+    )
+    dscp: int = integer("dscp", "Differentiated services code point of every packet.", default=0, maximum=63)
     ipv4: bool = boolean("ipv4", "Use IPv4 addresses.", default=True)
     ipv6: bool = boolean("ipv6", "Use IPv6 addresses.", default=False)
     thresholds: Thresholds = nested("thresholds", "What is good.", Thresholds, absent={})

@@ -40,17 +40,23 @@ def lab_tasks(tasks: Sequence[Task], *, rounds: int | None) -> list[LabTask]:
 
 
 def _own_rounds(task: Task) -> int:
-    # A standing patrol has no number of rounds: it goes on.
-    return -1 if isinstance(task, NetPatrol) else task.spec.schedule.round_number
+    return task.spec.round_number if isinstance(task, NetPatrol) else task.spec.schedule.round_number
 
 
 def lay_out(files: Sequence[Path], *, folder: Path, rounds: int | None) -> None:
     """Copy the files' documents into the folder, one file each, with the number of rounds overridden if asked."""
     for number, document in enumerate(_documents(files)):
-        if rounds is not None and document.get("kind") != NetPatrol.__name__:
-            spec = document.setdefault("spec", {})
-            spec["schedule"] = (spec.get("schedule") or {}) | {"roundNumber": rounds}
+        if rounds is not None:
+            _limit(document, rounds)
         (folder / f"task-{number:03}.yaml").write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def _limit(document: dict[str, Any], rounds: int) -> None:
+    spec = document["spec"] = document.get("spec") or {}
+    if document.get("kind") == NetPatrol.__name__:
+        spec["roundNumber"] = rounds
+    else:
+        spec["schedule"] = (spec.get("schedule") or {}) | {"roundNumber": rounds}
 
 
 def _documents(files: Sequence[Path]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -360,6 +361,40 @@ def test_derived_views_agree_with_the_rows(writer: ClickHouse) -> None:
     assert matrix == [{"n": 500, "lost": 250}]
     shown = numbers(writer, "SELECT dst_ip, src_ip, span_id FROM v_probe WHERE round_id = 9 AND seq = 1")
     assert (shown["dst_ip"], shown["src_ip"]) == ("10.0.0.1", "fd00::1")
+
+
+def test_the_view_of_datagrams_says_what_they_met_on_the_way(writer: ClickHouse) -> None:
+    # outcome, error, status, min_rtt_us, there_us, datagrams that came
+    met = [
+        (Outcome.ok, 0, 0, 200, 100, 1),
+        (Outcome.ok, 0, 1, 230, 130, 1),
+        (Outcome.ok, 0, 2, 290, 100, 3),
+        (Outcome.ok, 0, 4, 200, 100, 1),
+        (Outcome.timeout, 1, 0, 0, 0, 0),
+        (Outcome.timeout, 2, 0, 0, 0, 0),
+        (Outcome.timeout, 3, 0, 0, 0, 0),
+        (Outcome.unreachable, 4, 1400, 0, 0, 0),
+    ]
+    template = batch(round_id=11, agent="node-0", rows=len(met))
+    columns: dict[str, Any] = {name: array(code, [0] * len(met)) for name, code in probe_results.TYPECODES.items()}
+    columns["seq"] = array("I", range(len(met)))
+    columns["sent"] = array("I", [1] * len(met))
+    for name, place in {"outcome": 0, "error": 1, "status": 2, "min_rtt_us": 3, "there_us": 4, "segs_in": 5}.items():
+        columns[name] = array(probe_results.TYPECODES[name], [int(row[place]) for row in met])
+    columns["dur_us"] = array("I", [row[3] + 10 for row in met])
+    columns["resp_bytes"] = array("I", [104 if row[0] is Outcome.ok else 0 for row in met])
+    udp = tuple(msgspec.structs.replace(t, proto=Proto.udp) for t in template.head.targets)
+    errors = ("", "request_lost", "reply_lost", "timeout", "message_too_long")
+    head = msgspec.structs.replace(template.head, targets=udp, errors=errors)
+    one = probe_results.decode(probe_results.encode_columns(head=head, columns=columns, rows=len(met)))
+    writer.insert_arrow(table="probe", rows=stored([one]), token="datagrams")
+    (seen,) = writer.query_rows("SELECT * FROM v_datagram WHERE round_id = 11")
+    expected = {
+        "requests": 8, "answered": 4, "lost_there": 1, "lost_back": 1, "lost_unknown": 1, "reordered_there": 1,
+        "reordered_back": 1, "duplicated_there": 1, "extra_replies": 2, "too_long": 1, "path_mtu": 1400,
+        "rtt_min_us": 210, "pdv_p99_us": 90, "pdv_there_p99_us": 30, "pdv_back_p99_us": 90,
+    }  # fmt: skip
+    assert {name: seen[name] for name in expected} == expected
 
 
 def test_an_insert_is_tried_again_until_the_endpoint_is_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_rea
 from topics import share
 from topics.mesh_members import digest
 from topics.outcome import Layer, Proto
-from topics.task_rounds import RoundScheduled
+from topics.task_rounds import FULL_SIZE, RoundScheduled
 
 MEMBERS = seated((report("node-1"), report("node-2"), report("node-3")), slots={})
 BOOK = AddressBook(
@@ -205,6 +205,19 @@ def test_a_patrol_spreads_its_requests_over_its_interval() -> None:
     assert round_.mesh is not None
     assert round_.mesh.degree == 1
     assert round_.expect.success_rate == 0.99
+
+
+def test_sizes_are_of_datagrams_and_everything_a_patrol_says_reaches_the_round() -> None:
+    round_ = build(
+        "apiVersion: kpatrol.io/v1beta1\nkind: NetPatrol\nmetadata: {name: a}\n"
+        "spec: {protocols: [icmp, http], packetSizesInByte: [0, 900], fullSizePacket: true, sourcePorts: 7, dscp: 46}"
+    )
+    assert round_.mesh is not None
+    assert (round_.mesh.sizes, round_.mesh.source_ports, round_.mesh.dscp) == ((0, 900, FULL_SIZE), 7, 46)
+    streams = share.share(round_=round_, members=MEMBERS, agent=MEMBERS[0].agent)
+    sizes = [(s.target.proto, s.target.size) for s in streams if s.target.agent == MEMBERS[1].agent]
+    assert sizes == [(Proto.icmp, 0), (Proto.icmp, 900), (Proto.icmp, FULL_SIZE), (Proto.http, 0)]
+    assert round_.planned == len(MEMBERS) * len(streams) * streams[0].requests
 
 
 def test_the_round_names_its_membership_and_its_deadline() -> None:
