@@ -69,3 +69,10 @@ def test_links_lead_somewhere() -> None:
     for path in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    named = re.findall(r"`([a-z_/0-9]+(?:\.py|\.sql|/))`", (ROOT / "ARCHITECTURE.md").read_text())
+    assert len(named) > 20
+    folders = [ROOT, ROOT / "streams", ROOT / "kpatrol"]
+    assert [name for name in named if not any((folder / name).exists() for folder in folders)] == []
