@@ -65,8 +65,9 @@ class Passage:
         each, everything = self._each[stream], self._all
         if each.next_us - due_us >= each.allowance_us or everything.next_us - due_us >= everything.allowance_us:
             return False
-        each.next_us = max(each.next_us, due_us) + each.gap_us
-        everything.next_us = max(everything.next_us, due_us) + everything.gap_us
+        # Said without max(): a call for each of two comparisons is a tenth of what the engine does for a request.
+        each.next_us = (each.next_us if each.next_us > due_us else due_us) + each.gap_us
+        everything.next_us = (everything.next_us if everything.next_us > due_us else due_us) + everything.gap_us
         return True
 
 

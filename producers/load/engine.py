@@ -14,6 +14,7 @@ import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import monotonic_ns
 from typing import Any
 
 from producers.load import pacing
@@ -30,8 +31,9 @@ log = logging.getLogger(__name__)
 
 # Requests started in one turn of the loop: replies must be read in between, or their times would be ours.
 _BURST = 32
-# Two ticks are never closer: at high rates one wake-up starts several requests.
-_TICK_US = 50
+# Two ticks are never closer: beyond 5,000 requests/s one wake-up starts several. Sleeping and waking up is a third of
+# what a request costs; at 20,000/s this tick takes 21 µs of CPU a request where one of 50 µs takes 36 µs.
+_TICK_US = 200
 # The timer is set anew after this many ticks, before its drift is worth a microsecond.
 _ALIGN_TICKS = 1000
 
@@ -94,8 +96,9 @@ async def run_load(  # noqa: PLR0913 - the one entry; every argument is a differ
     stop: asyncio.Future[Any] = asyncio.ensure_future(cancel.wait())
     ends: set[asyncio.Future[Any]] = {load.done, stop}
     try:
-        load.start()
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not cancel.is_set():
+            load.start()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.cancel()
         load.stop()
@@ -264,39 +267,42 @@ class _Load:
         """Start what is due, a burst of it at most; the rest after the loop has read the replies that are there."""
         if self._crowded:
             self._drop_late(now)
+        start_us, order, offer = self._start_us, self._order, self._offer
         for _ in range(_BURST):
             due = self._next
             if due is None:
                 self._ticker.close()
                 break
-            if self._start_us + due[2] > now:
+            seq, stream, planned_us = due
+            if start_us + planned_us > now:
                 break
-            self._next = next(self._order, None)
-            self._offer(*due)
-            now = now_us()
+            self._next = next(order, None)
+            offer(seq, stream, planned_us, now)
+            now = monotonic_ns() // 1000
         else:
             self._behind = True
             self._loop.call_soon(self._catch_up)
         if self._next is None:
             self._finish_if_over()
 
-    def _offer(self, seq: int, stream: int, planned_us: int) -> None:
+    def _offer(self, seq: int, stream: int, planned_us: int, now: int) -> None:
         """Send a due request, or put it in line where its target has as many under way as it may."""
-        if not self._passage.admits(stream, self._start_us + planned_us):
+        passage = self._passage
+        if not passage.admits(stream, self._start_us + planned_us):
             self._count_unsent(OVER_THE_CAP, 1)
-            return
-        if self._waiting[stream] or not self._has_room(stream):
+        elif (
+            self._flying[stream] < passage.room_to[stream] and self._total < passage.room and not self._waiting[stream]
+        ):
+            self._send(seq, stream, planned_us, now)
+        else:
             self._waiting[stream].append((seq, planned_us))
             self._crowded.add(stream)
-            return
-        self._send(seq, stream, planned_us)
 
     def _has_room(self, stream: int) -> bool:
         return self._flying[stream] < self._passage.room_to[stream] and self._total < self._passage.room
 
-    def _send(self, seq: int, stream: int, planned_us: int) -> None:
+    def _send(self, seq: int, stream: int, planned_us: int, sent_us: int) -> None:
         channel = self._channels[stream]
-        sent_us = now_us()
         since_us = sent_us - self._start_us
         lateness_us = since_us - planned_us
         if channel is None:
@@ -349,7 +355,7 @@ class _Load:
             line = self._waiting[stream]
             while line and self._has_room(stream):
                 seq, planned_us = line.popleft()
-                self._send(seq, stream, planned_us)
+                self._send(seq, stream, planned_us, now_us())
             if not line:
                 self._crowded.discard(stream)
         self._draining = False

@@ -16,8 +16,9 @@ import dns.rcode
 import dns.rdatatype
 
 from producers.probes.base import BadReply, Channel, Closed, Setup
+from producers.probes.codec import Reply, Wire
 from producers.probes.datagram import Answer, DatagramChannel, Numbered
-from producers.probes.stream import Reply, StreamChannel, Wire
+from producers.probes.stream import StreamChannel
 from producers.probes.tls import unverified
 from topics.outcome import Outcome
 from topics.task_rounds import DnsRequest

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 from producers import mark
 from producers.probes.base import Channel, Setup, bare_row
+from producers.probes.codec import Reply, Wire
 from producers.probes.http_reply import Judge, Memory, Message, ReplyReader
-from producers.probes.stream import Reply, StreamChannel, Wire
+from producers.probes.stream import StreamChannel
 from producers.probes.tls import client_context
 from topics.ids import MASK64, splitmix64
 from topics.outcome import Outcome, Proto

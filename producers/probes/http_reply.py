@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from producers.probes.base import BadReply, Closed
-from producers.probes.stream import Reply
+from producers.probes.codec import Reply
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_BODY_BYTES = 16 << 20

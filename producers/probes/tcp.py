@@ -10,7 +10,8 @@ else might count that as an error, and gets an orderly end.
 
 from producers import mark
 from producers.probes.base import BadReply, Channel, Closed, Setup
-from producers.probes.stream import Reply, StreamChannel, Wire
+from producers.probes.codec import Reply, Wire
+from producers.probes.stream import StreamChannel
 from topics.outcome import Outcome
 
 _MAX_GREETING_BYTES = 320

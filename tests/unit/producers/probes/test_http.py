@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from producers.probes import stream
+from producers.probes import connection
 from producers.probes.http import authority
 from producers.receipts import Receipts
 from producers.responder import serve
@@ -232,7 +232,7 @@ class Stale:
 def test_only_a_repeatable_request_on_a_long_idle_connection_is_sent_again(
     lab: Any, monkeypatch: pytest.MonkeyPatch, method: str, idle_s: float, outcome: Outcome, attempt: int
 ) -> None:
-    monkeypatch.setattr(stream, "STALE_IDLE_US", 40_000)
+    monkeypatch.setattr(connection, "STALE_IDLE_US", 40_000)
 
     async def scene() -> None:
         async with lab.server(Stale()) as port:
