@@ -83,6 +83,7 @@ async def _run(options: LabOptions, tasks: list[LabTask], mode: netmode.Detected
         loop.add_signal_handler(number, stop.set)
     state = LabState.create(base)
     stack = Stack(lab=state, options=options, tasks=tasks, mode=mode.mode, say=show.say)
+    show.say(f"lab {state.id}: logs in {stack.logs}")
     try:
         verdicts = await _unless_stopped(_rounds(stack, tasks, options, show), stop)
         if verdicts is None:

@@ -17,7 +17,7 @@ from kpatrol.lab.taskfiles import check as check_files
 from kpatrol.lab.taskfiles import lab_tasks
 from kpatrol.reading.document import newest
 from kpatrol.reading.store import CannotRead
-from tests.integration.labs import last_words
+from tests.integration.labs import last_words, leftovers
 from topics.round_verdicts import RoundVerdict
 from topics.task_rounds import RoundScheduled
 
@@ -83,3 +83,4 @@ async def with_lab(tmp_path: Path, task: str, agents: int, attack: Callable[[Run
             await asyncio.gather(following, return_exceptions=True)
         await stack.stop()
         tear_down(state)
+    assert leftovers(state.id) == []

@@ -7,7 +7,7 @@ import pytest
 
 from kpatrol.reading.document import round_json
 from tests.integration.driven import Run, with_lab
-from tests.integration.labs import assert_adds_up, leftovers
+from tests.integration.labs import assert_adds_up
 
 AGENTS, RATE, DURATION_S, ROUNDS = 4, 20, 15, 3
 PLANNED = AGENTS * (AGENTS - 1) * RATE * DURATION_S
@@ -71,4 +71,3 @@ def test_every_round_adds_up_whatever_is_killed(tmp_path: Path) -> None:
         assert any("died" in cause for cause in second.missing_causes)
 
     asyncio.run(with_lab(tmp_path, TASK, AGENTS, attack))
-    assert leftovers() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.labs import EXAMPLES, TASKS, assert_adds_up, leftovers, run_lab
+from tests.integration.labs import EXAMPLES, TASKS, assert_adds_up, lab_id, leftovers, run_lab
 
 
 def test_two_percent_at_one_node_is_found_there_and_nothing_is_left(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_two_percent_at_one_node_is_found_there_and_nothing_is_left(tmp_path: Pa
     assert run.code in (0, 1)
     (fault,) = run.report["faults"]
     assert 0 < fault["dropped"] < fault["examined"]
-    assert leftovers() == []
+    assert run.leftovers() == []
 
 
 def test_every_way_to_fail_has_its_own_outcome(tmp_path: Path) -> None:
@@ -70,6 +70,17 @@ def test_kafka_with_tls_users_and_permissions(tmp_path: Path) -> None:
     assert run.code == 0, run.report
 
 
+def until_ready(lab: subprocess.Popen[str]) -> str:
+    """What a lab says until all its parts are ready."""
+    assert lab.stderr is not None
+    told = ""
+    for line in lab.stderr:
+        told += line
+        if line.startswith("ready after"):
+            return told
+    raise AssertionError(f"never ready:\n{told}")
+
+
 def test_a_killed_lab_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -84,9 +95,7 @@ def test_a_killed_lab_leaves_nothing_that_the_next_does_not_remove(tmp_path: Pat
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
         assert lab.stderr is not None
-        for line in lab.stderr:
-            if line.startswith("ready after"):
-                break
+        killed = lab_id(until_ready(lab))
         time.sleep(1)
         lab.send_signal(signal.SIGKILL)
         lab.wait()
@@ -94,20 +103,18 @@ def test_a_killed_lab_leaves_nothing_that_the_next_does_not_remove(tmp_path: Pat
     run = run_lab("-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2", "--rounds", "1", logs=tmp_path)
     assert "left behind by an earlier lab" in run.errors
     assert_adds_up(run.rounds())
-    assert leftovers() == []
+    assert run.leftovers() == leftovers(killed) == []
 
 
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
         assert lab.stderr is not None
-        for line in lab.stderr:
-            if line.startswith("ready after"):
-                break
+        told = until_ready(lab)
         lab.send_signal(signal.SIGINT)
         lab.stderr.read()
         assert lab.wait(timeout=60) == 2
-    assert leftovers() == []
+    assert leftovers(lab_id(told)) == []
 
 
 @pytest.mark.parametrize(
@@ -124,4 +131,4 @@ def test_bad_input_is_refused_before_anything_starts(arguments: list[str], said:
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == ""
-    assert leftovers() == []
+    assert lab_id(done.stderr) == ""
