@@ -41,7 +41,7 @@ test: ## every tier: unit, integration (real Kafka, ClickHouse engine, namespace
 	@$(PYTHON) kpatrol/preflight.py test
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests/unit tests/integration
 
 bench: ## measurements with a budget, side by side with their peers; writes bench/RESULTS.md
 	@$(PYTHON) kpatrol/preflight.py bench
