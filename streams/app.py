@@ -122,6 +122,7 @@ def end_after(seconds: float) -> None:
 
 def main(*, service: str, config: StreamsConfig) -> NoReturn:
     """Build and run one of GROUPS until it is told to stop or fails; exits the process."""
+    from streams import unassigned
     from streams.health import Health
     from streams.watchdog import Watchdog
 
@@ -138,5 +139,6 @@ def main(*, service: str, config: StreamsConfig) -> NoReturn:
     worker = Worker(app, health, *before, loop=loop, quiet=True, override_logging=False)
     worker.spinner = None
     watchdog.start()
+    unassigned.watch()
     worker.execute_from_commandline()
     sys.exit(0)
