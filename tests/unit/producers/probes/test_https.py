@@ -102,7 +102,7 @@ def test_any_certificate_will_do_unless_it_is_to_be_verified(lab: Any, papers: P
         port = lab.free_port()
         responder = await _responder(papers, port)
         target = lab.target(port=port, proto=Proto.https, agent="node-2")
-        _, rows = await lab.load(target, requests=3, timeout_ms=1000)
+        _, rows = await lab.load(target, requests=3, rate=5, duration_s=0.6, timeout_ms=1000)
         await responder.close()
         assert [(row.outcome, row.peer) for row in rows] == [(Outcome.ok, "node-2")] * 3
         assert rows[0].tls_us > 0
