@@ -22,6 +22,7 @@ from producers.load.caps import OVER_THE_CAP, Governor, Limits
 from producers.load.ticker import now_us, ticker
 from producers.probes import PROBES
 from producers.probes.base import Attempt, Channel, Setup
+from producers.probes.poller import poller
 from producers.rows import Row, Rows
 from topics.outcome import Outcome
 from topics.share import Stream
@@ -161,6 +162,7 @@ class _Load:
             pacing.gap_us(streams=len(share.streams), rate=share.round_.rate, duration_s=share.round_.duration_s),
         )
         self._ticker = ticker(self._loop, self._tick)
+        self._poller = poller(self._loop)
         self._watch: asyncio.TimerHandle | None = None
         self._channels: list[Channel | None] = [None] * len(share.streams)
 
@@ -188,6 +190,7 @@ class _Load:
         for channel in self._channels:
             if channel is not None:
                 channel.close()
+        self._poller.close()
         never = self._planned - (self._rows.count - self._before) - self._unsent_total
         if never:
             self._cancelled += never
@@ -225,6 +228,7 @@ class _Load:
             report=self._report,
             give_up=self._give_up,
             clock=now_us,
+            poller=self._poller,
             dropped=self._dropped,
         )
         probe = PROBES.get(stream.target.proto)

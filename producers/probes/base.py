@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from producers.probes.poller import Poller
 from producers.rows import Row
 from topics.outcome import Outcome
 from topics.task_rounds import RoundScheduled, Target
@@ -49,6 +50,7 @@ class Setup:
     report: Callable[[Row], None]
     give_up: Callable[[int, str], None]
     clock: Callable[[], int]
+    poller: Poller
     dropped: Callable[[int], None] = lambda _: None
 
 

@@ -8,13 +8,17 @@ before and then lay idle for a second or more, not one byte of a reply came, and
 import asyncio
 import errno
 import socket
+import ssl
 import struct
-from typing import TYPE_CHECKING, cast
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
 
 from producers.probes import tcp_info
 from producers.probes.base import BadReply, Closed, LocalTrouble, bind_source, classify
 from producers.probes.codec import Codec, Reply
 from producers.probes.marking import set_dscp
+from producers.probes.plain_transport import PlainTransport
+from producers.probes.poller import WRITABLE
 from producers.probes.tcp_info import DSACK_DUPS, RETRANS
 from topics.outcome import Outcome
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 STALE_IDLE_US = 1_000_000
 # struct linger: closing throws away what is unsent and resets.
 _NO_LINGER = struct.pack("=ii", 1, 0)
+# Spares a call of its own for each connection; elsewhere than on Linux there is none such.
+_NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 class StreamConnection(asyncio.Protocol):
@@ -59,7 +65,7 @@ class StreamConnection(asyncio.Protocol):
         self.channel = channel
         self.codec: Codec | None = None
         self.sock: socket.socket | None = None
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | PlainTransport | None = None
         self.task: asyncio.Task[None] | None = None
         self.held: tuple[asyncio.TimerHandle, int, Reply] | None = None
         self.busy = False
@@ -94,86 +100,89 @@ class StreamConnection(asyncio.Protocol):
             self._write()
             return
         self.written_us = sent_us
-        code = 0
         if self.channel.literal:
+            # Now, not in a later turn: the SYN leaves at the time the row says.
             target = self.channel.setup.target
-            try:
-                # Now, not in the task's first turn: the SYN leaves at the time the row says.
-                code = self._dial((target.address, target.port))
-            except OSError as error:
-                self._failed(error)
-                return
-        self.task = self.channel.loop.create_task(self._open(code))
-        self.task.add_done_callback(self._given_up)
+            self._dial((target.address, target.port))
+        else:
+            self._aside(self._look_up())
 
-    def _dial(self, address: tuple[object, ...]) -> int:
-        """Send the SYN; the system's code of it. Raises OSError when there is no socket or address to send from."""
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        self.task = self.channel.loop.create_task(work)
+        self.task.add_done_callback(self._aside_done)
+
+    def _aside_done(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            # Not in the task itself: one that is cancelled before its first turn never enters its own clean-up.
+            if self.transport is None and self.sock is not None:
+                self.sock.close()
+        elif (error := task.exception()) is not None and self.busy and self.transport is None:
+            self._failed(error)
+
+    async def _look_up(self) -> None:
         channel = self.channel
-        self.written_us = channel.setup.clock()
-        sock = socket.socket(channel.family, socket.SOCK_STREAM)
-        self.sock = sock
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        set_dscp(sock, channel.wire.dscp)
-        if channel.wire.reset:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        bind_source(sock, channel.setup.source_address)
-        code = sock.connect_ex(address)
-        # Asked for now: a refused socket forgets its port.
-        self.port = sock.getsockname()[1]
-        return code
+        target = channel.setup.target
+        found = await channel.loop.getaddrinfo(
+            target.address, target.port, family=channel.family, type=socket.SOCK_STREAM
+        )
+        self.dns_us = max(1, channel.clock() - self.sent_us)
+        self._dial(found[0][4])
 
-    async def _open(self, code: int) -> None:
+    def _dial(self, address: tuple[object, ...]) -> None:
+        """Send the SYN."""
+        channel = self.channel
+        self.written_us = channel.clock()
         try:
-            await self._connect(code)
-        except Exception as error:
-            if self.busy and self.transport is None:
-                self._failed(error)
-        finally:
-            self.task = None
+            self.sock = sock = socket.socket(channel.family, socket.SOCK_STREAM | _NONBLOCK)
+            if not _NONBLOCK:
+                sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            set_dscp(sock, channel.wire.dscp)
+            if channel.wire.reset:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            bind_source(sock, channel.setup.source_address)
+            code = sock.connect_ex(address)
+            # Asked for now: a refused socket forgets its port.
+            self.port = sock.getsockname()[1]
+        except OSError as error:
+            self._failed(error)
+            return
+        if code == errno.EINPROGRESS:
+            channel.poller.watch(sock.fileno(), WRITABLE, self._dialled)
+        else:
+            self._connected(code)
 
-    def _given_up(self, opening: "asyncio.Task[None]") -> None:
-        # Not in the task itself: one that is cancelled before its first turn never enters its own clean-up.
-        if opening.cancelled() and self.transport is None and self.sock is not None:
-            self.sock.close()
+    def _dialled(self, _: int) -> None:
+        assert self.sock is not None
+        self._connected(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
-    async def _connect(self, code: int) -> None:
-        channel, clock = self.channel, self.channel.setup.clock
-        loop, target, wire = channel.loop, channel.setup.target, channel.wire
-        if not channel.literal:
-            found = await loop.getaddrinfo(target.address, target.port, family=channel.family, type=socket.SOCK_STREAM)
-            self.dns_us = max(1, clock() - self.sent_us)
-            code = self._dial(found[0][4])
-        sock, started_us = self.sock, self.written_us
+    def _connected(self, code: int) -> None:
+        """The handshake is over, with the system's code of how."""
+        channel, sock = self.channel, self.sock
         assert sock is not None
-        await self._handshake(sock, code)
-        self.written_us = clock()
-        self.connect_us = max(1, self.written_us - started_us)
+        wire = channel.wire
+        if code or wire.codec is None or wire.tls is not None:
+            channel.poller.forget(sock.fileno())
+        if code:
+            self._failed(OSError(code, "connect"))
+            return
+        now_us = channel.clock()
+        self.connect_us = max(1, now_us - self.written_us)
+        self.written_us = now_us
         self.opening_retrans = tcp_info.read(sock)[RETRANS]
         if wire.codec is None:
-            self._finish(Reply(Outcome.ok, "", 0, "", 0, False), self.written_us)
+            self._finish(Reply(Outcome.ok, "", 0, "", 0, False), now_us)
             return
         self.codec = wire.codec()
         # From here on the transport speaks: connection_made writes the request.
         if wire.tls is None:
-            await loop.create_connection(lambda: self, sock=sock)
+            self.connection_made(PlainTransport(poller=channel.poller, sock=sock, protocol=self))
         else:
-            name = wire.server_name or target.address
-            await loop.create_connection(lambda: self, sock=sock, ssl=wire.tls, server_hostname=name)
+            self._aside(self._secure(sock, wire.tls))
 
-    async def _handshake(self, sock: socket.socket, code: int) -> None:
-        """Wait for the connection. Raises OSError."""
-        if code == errno.EINPROGRESS:
-            loop, descriptor = self.channel.loop, sock.fileno()
-            ready = loop.create_future()
-            loop.add_writer(descriptor, _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_writer(descriptor)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, "connect")
+    async def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        name = self.channel.wire.server_name or self.channel.setup.target.address
+        await self.channel.loop.create_connection(lambda: self, sock=sock, ssl=context, server_hostname=name)
 
     def _write(self) -> None:
         assert self.codec is not None
@@ -197,9 +206,9 @@ class StreamConnection(asyncio.Protocol):
 
     # --- the reply's way in (called by the loop) ---
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | PlainTransport) -> None:
         """Open, with TLS where asked for: the request goes out."""
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport | PlainTransport", transport)
         if not self.busy:
             self.transport.abort()
             return
@@ -411,16 +420,13 @@ class StreamConnection(asyncio.Protocol):
         channel.open.discard(self)
         if self in channel.idle:
             channel.idle.remove(self)
-        opening = self.task is not None and self.task is not asyncio.current_task()
-        if opening and self.task is not None:
-            self.task.cancel()
+        task = self.task
+        opening = task is not None and not task.done() and task is not asyncio.current_task()
+        if opening and task is not None:
+            task.cancel()
         if self.transport is not None:
             # Nothing of ours is left to send, and a TLS transport that closes politely waits for the other side.
             self.transport.abort()
         elif self.sock is not None and not opening:
+            channel.poller.closing(self.sock.fileno())
             self.sock.close()
-
-
-def _wake(ready: "asyncio.Future[None]") -> None:
-    if not ready.done():
-        ready.set_result(None)

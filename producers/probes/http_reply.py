@@ -121,7 +121,7 @@ class ReplyReader:
         reply = self._judge(message)
         if self._head_only:
             self._parser = httptools.HttpResponseParser(self)
-        elif data and reply.reusable:
+        elif data and not message.extra:
             self._memory.keep(data, reply)
         self._clear()
         return reply

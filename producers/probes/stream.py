@@ -20,6 +20,7 @@ class StreamChannel:
         self.loop = asyncio.get_running_loop()
         # At hand for every request.
         self.clock, self.report, self.pending = setup.clock, setup.report, setup.pending
+        self.poller = setup.poller
         self.index, self.start_us = setup.index, setup.start_us
         self.keep, self.req_bytes = wire.keep, wire.req_bytes
         self.family = socket_family(setup.target)
