@@ -17,6 +17,8 @@ log = logging.getLogger("producers")
 
 # pyarrow imports these where they are installed. An agent needs neither; together they would double its memory.
 _HEAVY = frozenset({"pandas", "numpy"})
+# Objects made and not yet freed before the garbage collector looks; Python's own number is 700.
+_GARBAGE = 10_000
 
 
 class _KeepOut:
@@ -52,6 +54,8 @@ def settle() -> None:
     stops the event loop for 10 ms and more. Once everything is imported."""
     gc.collect()
     gc.freeze()
+    # Rows live until their batch is sealed and have no cycles: by default each would be looked at once or twice.
+    gc.set_threshold(_GARBAGE)
 
 
 def main() -> int:

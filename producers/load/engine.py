@@ -335,15 +335,19 @@ class _Load:
 
     def _report(self, row: Row) -> None:
         self._rows.add(row)
-        self._landed(row[1])
+        self._flying[row[1]] -= 1
+        self._total -= 1
+        if self._crowded or not self._total:
+            self._freed(row[1])
 
     def _give_up(self, index: int, cause: str) -> None:
         self._count_unsent(cause, 1)
-        self._landed(index)
-
-    def _landed(self, index: int) -> None:
         self._flying[index] -= 1
         self._total -= 1
+        self._freed(index)
+
+    def _freed(self, index: int) -> None:
+        """A place is free: looked at where a request waits for one, and when it was the last."""
         if self._stopped:
             return
         if self._crowded and not self._draining:

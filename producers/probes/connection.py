@@ -19,7 +19,7 @@ from producers.probes.codec import Codec, Reply
 from producers.probes.marking import set_dscp
 from producers.probes.plain_transport import PlainTransport
 from producers.probes.poller import WRITABLE
-from producers.probes.tcp_info import DSACK_DUPS, RETRANS
+from producers.probes.tcp_info import DATA_SEGS_OUT, DSACK_DUPS, MIN_RTT, RETRANS, SEGS_IN, SEGS_OUT
 from topics.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -347,27 +347,43 @@ class StreamConnection(asyncio.Protocol):
         outcome, error, status, peer, resp_bytes, reusable = reply
         if info is None:
             info = tcp_info.read(self.sock) if self.sock is not None else tcp_info.NOTHING
-        planned_us, written_us, first_us, sent_us = self.planned_us, self.written_us, self.first_us, self.sent_us
-        if self.opened:
-            dns_us, connect_us, tls_us = self.dns_us, self.connect_us, self.tls_us
+        before, opened = self.before, self.opened
+        retrans = info[RETRANS] - before[RETRANS]
+        if opened or retrans or info[DSACK_DUPS] != before[DSACK_DUPS] or outcome is Outcome.timeout:
+            sent, lost, segs_out, segs_in, retrans, min_rtt_us = tcp_info.packets(
+                before,
+                info,
+                opened=opened and self.sock is not None,
+                opening_retrans=self.opening_retrans if self.transport is not None else info[RETRANS],
+                timed_out=outcome is Outcome.timeout,
+            )
         else:
-            dns_us = connect_us = tls_us = 0
+            # The same rule where nothing was lost, without the price of a call: this is nearly every request.
+            lost = 0
+            sent, min_rtt_us = info[DATA_SEGS_OUT] - before[DATA_SEGS_OUT], info[MIN_RTT]
+            segs_out, segs_in = info[SEGS_OUT] - before[SEGS_OUT], info[SEGS_IN] - before[SEGS_IN]
+        planned_us, first_us, sent_us = self.planned_us, self.first_us, self.sent_us
         row = (
             self.seq,
             channel.index,
             planned_us,
             sent_us - channel.start_us - planned_us,
             done_us - sent_us,
-            dns_us,
-            connect_us,
-            tls_us,
-            first_us - written_us if first_us else 0,
+            self.dns_us if opened else 0,
+            self.connect_us if opened else 0,
+            self.tls_us if opened else 0,
+            first_us - self.written_us if first_us else 0,
             outcome,
             error,
             status,
             peer,
             self.port,
-            *self._packets(info, outcome),
+            sent,
+            lost,
+            segs_out,
+            segs_in,
+            retrans,
+            min_rtt_us,
             channel.req_bytes,
             resp_bytes,
             self.attempt,
@@ -382,27 +398,6 @@ class StreamConnection(asyncio.Protocol):
         else:
             self.shut()
         channel.report(row)
-
-    def _packets(self, info: tcp_info.Info, outcome: Outcome) -> tuple[int, int, int, int, int, int]:
-        """What the request cost in packets."""
-        before = self.before
-        if (
-            not self.opened
-            and info[RETRANS] == before[RETRANS]
-            and info[DSACK_DUPS] == before[DSACK_DUPS]
-            and outcome is not Outcome.timeout
-        ):
-            # The rule of tcp_info.packets where nothing was lost, without its price.
-            _, _, _, out_before, in_before, _, data_before, _ = before
-            _, _, _, out_now, in_now, min_rtt_us, data_now, _ = info
-            return data_now - data_before, 0, out_now - out_before, in_now - in_before, 0, min_rtt_us
-        return tcp_info.packets(
-            before,
-            info,
-            opened=self.opened and self.sock is not None,
-            opening_retrans=self.opening_retrans if self.transport is not None else info[RETRANS],
-            timed_out=outcome is Outcome.timeout,
-        )
 
     def _can_serve(self) -> bool:
         transport = self.transport

@@ -51,10 +51,10 @@ class PlainTransport:
             self._sock.close()
 
     def _ready(self, events: int) -> None:
-        if events & WRITABLE and self._buffer:
+        if events & WRITABLE:
             self._flush()
-        if events == WRITABLE or self._over:
-            return
+            if events == WRITABLE or self._over:
+                return
         try:
             data = self._recv(_READ_BYTES)
         except BlockingIOError:
@@ -70,6 +70,8 @@ class PlainTransport:
             self.abort()
 
     def _flush(self) -> None:
+        if not self._buffer:
+            return
         try:
             self._buffer = self._buffer[self._sock.send(self._buffer) :]
         except BlockingIOError:

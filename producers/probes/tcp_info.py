@@ -15,6 +15,7 @@ UNACKED, RTT, RETRANS, SEGS_OUT, SEGS_IN, MIN_RTT, DATA_SEGS_OUT, DSACK_DUPS = r
 
 _FIELDS = struct.Struct("=24xI40xI28xI32xII4xI4xI56xI")
 _LENGTH = _FIELDS.size
+_unpack = _FIELDS.unpack
 # snd_mss, total_retrans, bytes_retrans
 _AGAIN = struct.Struct("=16xI80xI104xQ")
 _OPTION = getattr(socket, "TCP_INFO", None)
@@ -39,7 +40,10 @@ def read(sock: socket.socket) -> Info:
         data = sock.getsockopt(6, _OPTION, _LENGTH)  # type: ignore[arg-type]
     except (OSError, TypeError):
         return NOTHING
-    return parse(data)
+    if len(data) < _LENGTH:
+        return parse(data)
+    info: Info = _unpack(data)
+    return info
 
 
 def parse(data: bytes) -> Info:
