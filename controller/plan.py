@@ -205,6 +205,7 @@ def _next_round(
         epoch=epoch,
         book=settings.book,
         cluster=settings.cluster,
+        created_us=memory.first_seen_us,
     )
     yield PublishRound(round_, slot.skipped)
 

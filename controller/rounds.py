@@ -11,6 +11,7 @@ from controller.members import Epoch
 from controller.resolve import resolve
 from controller.schedule import Timing
 from controller.tasks import NetPatrol, Task, task_key
+from controller.tasks.schema import to_plain
 from topics import ids, share
 from topics.task_rounds import Expect, RoundScheduled
 
@@ -56,7 +57,15 @@ def load_of(task: Task) -> Load:
 
 
 def build_round(
-    *, task: Task, number: int, start_us: int, timing: Timing, epoch: Epoch, book: AddressBook, cluster: str
+    *,
+    task: Task,
+    number: int,
+    start_us: int,
+    timing: Timing,
+    epoch: Epoch,
+    book: AddressBook,
+    cluster: str,
+    created_us: int = 0,
 ) -> RoundScheduled:
     """Round ``number`` of a task, starting at ``start_us``, among the members of ``epoch``."""
     load = load_of(task)
@@ -81,6 +90,8 @@ def build_round(
         dns=resolved.dns,
         unresolved=resolved.unresolved,
         cluster=cluster,
+        spec=to_plain(task.spec),
+        created_us=created_us,
     )
     owed = share.planned(round_=round_, members=epoch.members)
     heaviest = max(owed.values(), default=0) / load.duration_s if load.duration_s else 0.0

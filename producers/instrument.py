@@ -100,7 +100,9 @@ def socket_drops(*, snmp: str, netstat: str, snmp6: str) -> int:
     )
 
 
-def condition(*, used: Reading, peak: Gauges, bounds: Bounds, clock: ClockState | None) -> Condition:
+def condition(
+    *, used: Reading, peak: Gauges, bounds: Bounds, clock: ClockState | None, cpu_peak_us: int = 0
+) -> Condition:
     """The record of what the agent had to work with. Pure."""
     return Condition(
         cpu_wait_us=used.cpu_wait_us,
@@ -113,6 +115,7 @@ def condition(*, used: Reading, peak: Gauges, bounds: Bounds, clock: ClockState 
         conntrack_entries=peak.conntrack_entries,
         conntrack_max=bounds.conntrack_max,
         resident_max_bytes=max(peak.resident_bytes, used.resident_bytes),
+        cpu_peak_us=cpu_peak_us,
         memory_limit_bytes=bounds.memory_limit_bytes,
         clock_error_us=clock.error_us if clock else None,
     )

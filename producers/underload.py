@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -119,13 +120,15 @@ async def _seal_aged(rows: Rows, sealer: Sealer) -> None:
 
 
 class Peak:
-    """The greatest values of the instrument's gauges while a share runs, and the longest standstill of the loop.
+    """The greatest values of the instrument's gauges while a share runs, the most CPU time in one second, the
+    longest standstill of the loop.
 
     The engine knows of a standstill only what its own timer shows, and nothing while it is behind and needs no timer.
     """
 
     def __init__(self, instrument: Instrument) -> None:
         self.standstill_us = 0
+        self.cpu_peak_us = 0
         self._instrument = instrument
         self._greatest = instrument.look()
 
@@ -138,6 +141,7 @@ class Peak:
         """Feel the loop's pulse and look at the gauges until cancelled."""
         loop = asyncio.get_running_loop()
         look_at_s = loop.time() + LOOK_S
+        looked_s, used_s = loop.time(), time.process_time()
         while True:
             due_s = loop.time() + PULSE_S
             await asyncio.sleep(PULSE_S)
@@ -145,6 +149,9 @@ class Peak:
             if loop.time() >= look_at_s:
                 look_at_s = loop.time() + LOOK_S
                 self.greatest()
+                before_s, before_used_s = looked_s, used_s
+                looked_s, used_s = loop.time(), time.process_time()
+                self.cpu_peak_us = max(self.cpu_peak_us, round((used_s - before_used_s) / (looked_s - before_s) * 1e6))
 
 
 def _ended(load: LoadAccount, used: Reading, peak: Peak, instrument: Instrument) -> Ended:
@@ -165,6 +172,8 @@ def _ended(load: LoadAccount, used: Reading, peak: Peak, instrument: Instrument)
         resident_bytes=used.resident_bytes,
         clock_offset_us=clock.offset_us if clock else None,
         unsent_causes=dict(load.unsent_causes),
-        condition=condition(used=used, peak=peak.greatest(), bounds=instrument.bounds(), clock=clock),
+        condition=condition(
+            used=used, peak=peak.greatest(), bounds=instrument.bounds(), clock=clock, cpu_peak_us=peak.cpu_peak_us
+        ),
         node_counters=used.node,
     )

@@ -14,6 +14,7 @@ from streams.judging.trust import TAKEN_BACK, Fitness
 from streams.rounds import Finished, RoundState, Share
 from topics.round_verdicts import AgentAccount
 
+_GREATEST = ("lateness_p99_us", "loop_lag_max_us", "resident_bytes", "cpu_peak_us")
 Due = Literal["nothing", "provisional", "final"]
 
 
@@ -60,10 +61,8 @@ def _said(told: Sequence[Finished]) -> dict[str, Any]:
         "unsent_causes": dict(unsent),
         "cpu_us": sum(f.cpu_us for f in told),
         "throttled_us": sum(f.throttled_us for f in told),
-        **{
-            name: max(getattr(f, name) for f in told)
-            for name in ("lateness_p99_us", "loop_lag_max_us", "resident_bytes")
-        },
+        **{name: max(getattr(f, name) for f in told) for name in _GREATEST},
+        "finished_us": max(f.at_us for f in told),
         "clock_offset_us": told[-1].clock_offset_us,
         "node_counters": told[-1].node_counters,
     }

@@ -46,6 +46,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     conntrack_share: float = 0.0
     clock_offset_us: int | None = None
     node_counters: NodeCounters | None = None
+    cpu_peak_us: int = 0
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -238,6 +239,7 @@ def _finished(share: Share, event: AgentFinished) -> Share:
         unsent_causes=event.unsent_causes,
         cpu_us=event.cpu_us,
         cpu_wait_us=event.condition.cpu_wait_us,
+        cpu_peak_us=event.condition.cpu_peak_us,
         resident_bytes=max(event.resident_bytes, event.condition.resident_max_bytes),
         conntrack_share=_share_of(event.condition.conntrack_entries, event.condition.conntrack_max),
         clock_offset_us=event.clock_offset_us,

@@ -42,8 +42,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Differences over the share: `cpu_wait_us` (ready to run, but another ran), `cpu_pressure_us` (some task of its
     cgroup waited), `periods` and `throttled_periods` of its CPU quota. Greatest values seen: `local_ports_used` of
-    `local_ports` (sockets of its network namespace), `conntrack_entries` of `conntrack_max`, `resident_max_bytes`. A
-    limit of 0 is none, or one the kernel does not show. `clock_error_us` is the kernel's bound on the clock's error,
+    `local_ports` (sockets of its network namespace), `conntrack_entries` of `conntrack_max`, `resident_max_bytes`, `cpu_peak_us` (CPU
+    time in one second). A limit of 0 is none, or one the kernel does not show. `clock_error_us` is the kernel's bound on the clock's error,
     None while nothing disciplines the clock.
     """
 
@@ -57,6 +57,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     conntrack_entries: int = 0
     conntrack_max: int = 0
     resident_max_bytes: int = 0
+    cpu_peak_us: int = 0
     memory_limit_bytes: int = 0
     clock_error_us: int | None = None
 

@@ -5,7 +5,7 @@ the rate is low and the alarms need all of them. A verdict is never changed sile
 round has a higher `revision`; `final` says that nothing more can come.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -95,7 +95,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Completeness of one agent's share: planned = stored + unsent + declared_missing + unexplained.
 
-    Below `state`: what the agent said of itself, and what its node's kernel counted meanwhile.
+    Below `state`: what the agent said of itself, and what its node's kernel counted meanwhile. `finished_us` is when it
+    did, 0 where it never did; `cpu_peak_us` its CPU time in its busiest second.
     """
 
     agent: str
@@ -111,8 +112,10 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     lateness_p99_us: int = 0
     loop_lag_max_us: int = 0
     cpu_us: int = 0
+    cpu_peak_us: int = 0
     throttled_us: int = 0
     resident_bytes: int = 0
+    finished_us: int = 0
     clock_offset_us: int | None = None
     node_counters: NodeCounters | None = None
 
@@ -122,7 +125,7 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
 
     `loss` counts all packets known of, `loss_ends` says from whose accounts. `forward_loss` and `reverse_loss` are of
     the pairs of which both ends have counted, None where there is none; packets of connections that never came about
-    were lost nobody knows which way: they are in `loss` alone.
+    were lost nobody knows which way: they are in `loss` alone. `spec` and `created_us` are the task's, as of the round.
     """
 
     round_id: int
@@ -159,6 +162,9 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     loss_ends: LossEnds = "client"
     forward_loss: Loss | None = None
     reverse_loss: Loss | None = None
+    deadline_us: int = 0
+    created_us: int = 0
+    spec: dict[str, Any] = {}
 
 
 EXAMPLE = RoundVerdict(

@@ -5,6 +5,8 @@ the rounds of one task stay in order. A new leader reads the topic to its end be
 records of one round exist, the first wins.
 """
 
+from typing import Any
+
 import msgspec
 
 from topics.outcome import Layer, Proto
@@ -109,7 +111,9 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
     Times are microseconds since the epoch. `rate` is requests/s of each agent to each target. `planned` is the
     number of requests all members together owe (topics.share computes it). `unresolved` names what the task asked
     for and the cluster does not have. `load_class` is `exclusive` (runs alone on its agents), `normal`, or `background`
-    (gives way to an exclusive one that waits). `dns_record_by_family` of a DNS target is chosen by the controller.
+    (gives way to an exclusive one that waits). `spec` is the task's own, under its YAML names, and `created_us` when
+    the task was made: what a report still says when the task is gone. `dns_record_by_family` of a DNS target is chosen
+    by the controller.
     """
 
     round_id: int
@@ -132,6 +136,8 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
     unresolved: tuple[str, ...] = ()
     load_class: str = "normal"
     cluster: str = "lab"
+    spec: dict[str, Any] = {}
+    created_us: int = 0
 
 
 class RoundCancelled(Record, frozen=True, kw_only=True, tag="RoundCancelled"):

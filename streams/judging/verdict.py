@@ -81,6 +81,9 @@ def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -
         failed_nodes=tuple(sorted(failed & expected)),
         not_reported_nodes=tuple(sorted(silent)),
         missing_causes=tuple(sorted({a.cause for a in facts.accounts if a.cause})),
+        deadline_us=round_.deadline_us,
+        created_us=round_.created_us,
+        spec=round_.spec,
     )
 
 
