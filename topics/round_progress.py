@@ -43,8 +43,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Differences over the share: `cpu_wait_us` (ready to run, but another ran), `cpu_pressure_us` (some task of its
     cgroup waited), `periods` and `throttled_periods` of its CPU quota. Greatest values seen: `local_ports_used` of
     `local_ports` (sockets of its network namespace), `conntrack_entries` of `conntrack_max`, `resident_max_bytes`,
-    `cpu_peak_us` (CPU time in one second). A limit of 0 is none, or one the kernel does not show. `clock_error_us` is the
-    kernel's bound on the clock's error, None while nothing disciplines the clock.
+    `cpu_peak_us` (CPU time in one second). A limit of 0 is none, or one the kernel does not show. `clock_error_us` is
+    the kernel's bound on the clock's error, None while nothing disciplines the clock.
     """
 
     cpu_wait_us: int = 0
