@@ -74,15 +74,47 @@ def lab(as_json: bool, security: Any, mode: str | None, **options: Any) -> None:
 @click.option("--round", "number", type=click.IntRange(min=1), help="Only this round.")
 @click.option("--clickhouse", default="", help="http://user:password@host:port/database (default: the running lab's).")
 @click.option("--json", "as_json", is_flag=True, help="JSON with stable names.")
-def report(task: str, number: int | None, clickhouse: str, as_json: bool) -> None:
+@click.option("--html", type=FILE, help="Write the page as one file that needs nothing else, for a ticket.")
+def report(task: str, number: int | None, clickhouse: str, as_json: bool, html: Path | None) -> None:
     """What the rounds of TASK (`kind/name`, or a name; default: all) came to."""
     from kpatrol.reading import show
     from kpatrol.reading.store import CannotRead
 
     try:
+        if html is not None:
+            show.save_page(html, task=task, url=clickhouse, env=os.environ)
         sys.exit(show.report(task=task, number=number, url=clickhouse, as_json=as_json, env=os.environ))
     except CannotRead as error:
         raise Trouble(str(error)) from error
+
+
+@cli.command()
+@click.option("--clickhouse", default="", help="http://user:password@host:port/database (default: the running lab's).")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--name", "names", multiple=True, help="A further host name the page is reached by; may be repeated.")
+def ui(clickhouse: str, host: str, port: int, names: tuple[str, ...]) -> None:
+    """The page: mesh heat map, pairs over time, rounds, findings, live alarms, agents. Read-only; Ctrl-C ends it.
+
+    Alarms are followed in Kafka where KPATROL_KAFKA_BOOTSTRAP is set, else asked of ClickHouse.
+    """
+    from kpatrol.reading.show import open_store
+    from kpatrol.reading.store import CannotRead
+    from kpatrol.ui.app import serve
+
+    kafka = _kafka() if "KPATROL_KAFKA_BOOTSTRAP" in os.environ else None
+    try:
+        store = open_store(url=clickhouse, env=os.environ)
+    except CannotRead as error:
+        raise Trouble(str(error)) from error
+    try:
+        serve(store=store, kafka=kafka, host=host, port=port, tell=click.echo, names=names)
+    except OSError as error:
+        raise Trouble(f"{host}:{port}: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+    finally:
+        store.close()
 
 
 @cli.command()

@@ -18,11 +18,12 @@ PROGRAMS = {
     "nft": ("nftables", "fault injection and service addresses"),
     "nsenter": ("util-linux", "starting processes inside a namespace"),
     "unbound": ("unbound", "a real DNS server as a target"),
+    "chromium": ("chromium", "the page is tested in a real browser"),
 }
 GOALS = {
     "check": (),
     "demo": ("java", "mvn", "ip", "nft", "nsenter"),
-    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
+    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "chromium"),
     "bench": ("java", "mvn"),
     "soak": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
 }

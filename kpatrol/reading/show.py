@@ -55,6 +55,23 @@ def report(*, task: str, number: int | None, url: str, as_json: bool, env: Mappi
         store.close()
 
 
+def save_page(path: Path, *, task: str, url: str, env: Mapping[str, str]) -> None:
+    """Write the page with everything it shows into one file. Raises CannotRead."""
+    # The page reads by this package: imported where it is used, or the two would import each other.
+    from kpatrol.ui.page import documents, self_contained
+
+    store = open_store(url=url, env=env)
+    try:
+        kept = documents(store, task=task)
+        if not kept["tasks"]:
+            raise CannotRead(f"no verdict of {f'task {task!r}' if task else 'any task'} is stored")
+        path.write_text(self_contained(kept))
+    except OSError as error:
+        raise CannotRead(f"{path}: {error.strerror}") from error
+    finally:
+        store.close()
+
+
 def print_report(store: Store, verdicts: Sequence[RoundVerdict], *, console: Console | None = None) -> None:
     """Tables for every task among the verdicts."""
     console = console or make_console()

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 import msgspec
+import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from topics.round_verdicts import RoundVerdict
@@ -83,6 +84,21 @@ class Store:
         sql = "SELECT count(), sum(lost), countIf(outcome != 'ok') FROM v_probe"
         requests, lost, failed = self.rows(sql)[0]
         return int(requests), int(lost), int(failed)
+
+    def table(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        """The result as an Arrow table, strings as strings. Raises CannotRead."""
+        try:
+            found: pa.Table = self._client.query_arrow(sql, parameters=parameters, use_strings=True)
+        except (ClickHouseError, OSError) as error:
+            raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
+        return found
+
+    def records(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows by column name. Raises CannotRead."""
+        try:
+            return list(self._client.query(sql, parameters=parameters).named_results())
+        except (ClickHouseError, OSError) as error:
+            raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
         """Rows of a query. Raises CannotRead."""
