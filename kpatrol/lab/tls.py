@@ -57,21 +57,38 @@ class Authority:
 
     def server_certificate(self, *, name: str, addresses: Sequence[str] = ()) -> Certificate:
         """A certificate for a server known by `name` and `addresses` (IP addresses or host names)."""
-        key = ec.generate_private_key(ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName([_general_name(text) for text in (name, *addresses)])
+        return self._signed(_common_name(name), use=ExtendedKeyUsageOID.SERVER_AUTH, alternatives=alternatives)
+
+    def client_certificate(self, *, name: str, groups: Sequence[str] = ()) -> Certificate:
+        """A certificate for a client: Kubernetes reads the user from its name and the groups from its organisations."""
+        subject = x509.Name(
+            [
+                *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups),
+                x509.NameAttribute(NameOID.COMMON_NAME, name),
+            ]
+        )
+        return self._signed(subject, use=ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def _signed(
+        self,
+        subject: x509.Name,
+        *,
+        use: x509.ObjectIdentifier,
+        alternatives: x509.SubjectAlternativeName | None = None,
+    ) -> Certificate:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = self._builder(subject, key.public_key())
+        if alternatives is not None:
+            builder = builder.add_extension(alternatives, critical=False)
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            self._builder(_common_name(name), key.public_key())
-            .add_extension(alternatives, critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
             .add_extension(signer, critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return Certificate(certificate_pem=_pem(certificate), key_pem=private.decode())
+        return Certificate(certificate_pem=_pem(certificate), key_pem=_private(key))
 
     def _builder(self, subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
@@ -83,6 +100,27 @@ class Authority:
             .not_valid_before(self._now - _BACKDATED)
             .not_valid_after(self._now + timedelta(days=_VALID_DAYS))
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeys:
+    """A key pair for signing tokens, both PEM."""
+
+    public_pem: str
+    private_pem: str = field(repr=False)
+
+
+def signing_keys() -> SigningKeys:
+    """A new pair, ECDSA as the certificates'."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return SigningKeys(public_pem=public.decode(), private_pem=_private(key))
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def _common_name(name: str) -> x509.Name:
