@@ -16,7 +16,8 @@ RBAC is on. The ConfigMap kube-system/extension-apiserver-authentication is ther
 reaches a server of the test's own on loopback through a Service {type: ExternalName, externalName: localhost} with
 `spec.service.port` of the APIService set to its port (`insecureSkipTLSVerify`, or `caBundle` with a certificate for
 NAME.NAMESPACE.svc). With `controllers=True` kube-controller-manager runs too: garbage collection, end of namespaces,
-default service accounts. Several may run at once; everything goes at the end, also after a kill -9 of the test.
+default service accounts, roles made of others (`view`, `edit`, `admin` have no rights without it). Several may run at
+once; everything goes at the end, after a kill -9 of the test too.
 """
 
 from __future__ import annotations

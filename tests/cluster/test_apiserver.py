@@ -17,7 +17,8 @@ def test_users_have_the_rights_they_were_given_and_every_call_is_on_record() -> 
         jane = api.user("jane", groups=["devs"])
         with pytest.raises(CommandFailed, match="Forbidden"):
             api.kubectl("get", "namespaces", kubeconfig=jane)
-        api.kubectl("create", "clusterrolebinding", "readers", "--clusterrole=view", "--group=devs")
+        api.kubectl("create", "clusterrole", "readers", "--verb=list", "--resource=namespaces")
+        api.kubectl("create", "clusterrolebinding", "readers", "--clusterrole=readers", "--group=devs")
         assert "kube-system" in api.kubectl("get", "namespaces", kubeconfig=jane)
         account = api.service_account("kpatrol", "controller")
         assert "system:serviceaccount:kpatrol:controller" in api.kubectl("auth", "whoami", kubeconfig=account)
