@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
@@ -271,3 +271,15 @@ def pair_table_sql() -> str:
 def served_sql() -> str:
     """The query of what the serving side counted."""
     return (SQL / "served.sql").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=8)
+def rollup_sql(name: Literal["marks", "pair_1h", "node_1m", "node_1h", "pair_1d"]) -> str:
+    """A query of sql/rollup_*.sql."""
+    return (SQL / f"rollup_{name}.sql").read_text(encoding="utf-8").replace("${ROLLUP_COLUMNS}", rollup_columns())
+
+
+def rollup_columns() -> str:
+    """The roll-ups' SELECT list, without its comment."""
+    lines = (SQL / "rollup_columns.sql").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("--"))

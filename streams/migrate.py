@@ -27,7 +27,7 @@ from clickhouse_migrations.migration import MigrationStorage
 from clickhouse_migrations.migrator import Migrator
 from clickhouse_migrations.substitution import substitute
 
-from streams.clickhouse import ClickHouse, ClickHouseAway, ClickHouseRefused, pair_columns
+from streams.clickhouse import ClickHouse, ClickHouseAway, ClickHouseRefused, pair_columns, rollup_columns
 from topics.connection import BadConfiguration
 
 HERE = Path(__file__).parent
@@ -89,6 +89,7 @@ class Values:
             "ENGINE": "Replicated" if self.cluster else "",
             "ON_CLUSTER": f"ON CLUSTER '{self.cluster}'" if self.cluster else "",
             "PAIR_COLUMNS": pair_columns(),
+            "ROLLUP_COLUMNS": rollup_columns(),
         }
 
 

@@ -11,6 +11,8 @@ from kpatrol.lab.netplan import Mode, Node
 HEARTBEAT_S = 1.0
 # How long Kafka waits for a killed member of a group: on one machine a silent member is a dead one.
 SESSION_TIMEOUT_S = 6
+# How soon `kpatrol history` of a lab that stays up knows of a round.
+ROLLUP_S = 15
 # In namespaces every agent has port 80 for itself; on shared loopback a plain user may not take it.
 AGENT_PORTS: Mapping[Mode, Mapping[str, int]] = {
     "root": {"HTTP": 80, "TCP": 7, "UDP": 862},
@@ -69,6 +71,15 @@ def streams(*, kafka: KafkaDoor, clickhouse: ClickHouseDoor, health: str) -> dic
         "KPATROL_CLICKHOUSE_PASSWORD_FILE": str(clickhouse.writer_file),
         "KPATROL_HEALTH_LISTEN": health,
         "KPATROL_SESSION_TIMEOUT_S": f"{SESSION_TIMEOUT_S}",
+    }
+
+
+def rollup(*, clickhouse: ClickHouseDoor) -> dict[str, str]:
+    """The roll-up job: it needs no Kafka."""
+    return {
+        "KPATROL_CLICKHOUSE_URL": clickhouse.url("writer"),
+        "KPATROL_CLICKHOUSE_PASSWORD_FILE": str(clickhouse.writer_file),
+        "KPATROL_ROLLUP_S": f"{ROLLUP_S}",
     }
 
 

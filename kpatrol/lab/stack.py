@@ -122,6 +122,15 @@ class Stack:
         health = {name: f"127.0.0.1:{free_port()}" for name in STREAMS}
         for name in STREAMS:
             self._start_stream(name, health[name])
+        self.supervisor.start(
+            Service(
+                name="rollup",
+                module="streams",
+                arguments=("rollup",),
+                environment=environments.rollup(clickhouse=self.clickhouse()),
+                prefix=AFTER,
+            )
+        )
         for name in STREAMS:
             await self._ready(f"http://{health[name]}/readyz", name)
         self._start_controller(book, len(agents))
@@ -268,7 +277,9 @@ class Stack:
             await asyncio.gather(self._problems, return_exceptions=True)
         if self._store is not None:
             self._store.close()
-        await self.supervisor.stop(order=["controller", "agent-", "target-", "alarms", "judge", "sink", "clickhouse"])
+        await self.supervisor.stop(
+            order=["controller", "agent-", "target-", "alarms", "judge", "sink", "rollup", "clickhouse"]
+        )
         if self.kafka is not None:
             await self.kafka.stop()
         if self.network is not None:

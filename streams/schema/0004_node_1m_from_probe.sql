@@ -17,6 +17,7 @@ SELECT
     min(if(outcome = 'ok', total_us, 4294967295)) AS total_min,
     maxIf(total_us, outcome = 'ok') AS total_max,
     sumIf(dur_us, outcome = 'ok') AS dur_sum,
-    sumMapIf(map(toUInt8(least(255, floor(log2(greatest(total_us, 1)) * 8))), toUInt64(1)), outcome = 'ok') AS h
+    sumMapIf(map(toUInt8(least(255, floor(log2(greatest(total_us, 1)) * 8))), toUInt64(1)), outcome = 'ok') AS h,
+    now64(3, 'UTC') AS arrived
 FROM probe
 GROUP BY t, task, proto, src_node, dst_zone

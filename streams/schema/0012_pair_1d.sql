@@ -1,7 +1,7 @@
 -- How every pair has fared, day by day, for years.
 --
--- One row per closed period, written by the roll-up job; writing a period again with a higher version replaces it, so the
--- job may be run any number of times. Columns as in node_1m. Read with FINAL. TTL: YEAR_DAYS days.
+-- One row per period, written by the roll-up job; writing a period again with a higher version replaces it, so the job
+-- may be run any number of times. The running period is there, too, as of the job's last pass. Columns as in node_1m. Read with FINAL. TTL: YEAR_DAYS days.
 CREATE TABLE pair_1d ${ON_CLUSTER}
 (
     t          DateTime('UTC')         CODEC(Delta(4), ZSTD(1)),
@@ -10,8 +10,10 @@ CREATE TABLE pair_1d ${ON_CLUSTER}
     src_node   LowCardinality(String)  CODEC(ZSTD(1)),
     src_zone   LowCardinality(String)  CODEC(ZSTD(1)),
     dst        LowCardinality(String)  CODEC(ZSTD(1)),
+    dst_node   LowCardinality(String)  CODEC(ZSTD(1)),
     layer      Enum8('pod' = 1, 'host' = 2, 'cluster_ip' = 3, 'node_port' = 4, 'load_balancer' = 5, 'ingress' = 6, 'multus' = 7, 'dns' = 8, 'url' = 9) CODEC(ZSTD(1)),
     dst_zone   LowCardinality(String)  CODEC(ZSTD(1)),
+    size       UInt16                  CODEC(ZSTD(1)),
     n          UInt64 CODEC(T64, ZSTD(1)),
     n_ok       UInt64 CODEC(T64, ZSTD(1)),
     n_lost     UInt64 CODEC(T64, ZSTD(1)),
@@ -26,6 +28,6 @@ CREATE TABLE pair_1d ${ON_CLUSTER}
 )
 ENGINE = ${ENGINE}ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(t)
-ORDER BY (toStartOfMonth(t), proto, layer, task, src_node, dst, t)
+ORDER BY (toStartOfMonth(t), proto, layer, task, src_node, dst, size, t)
 TTL t + INTERVAL ${YEAR_DAYS} DAY
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000

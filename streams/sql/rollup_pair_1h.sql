@@ -1,0 +1,26 @@
+-- One hour of pair_1h from raw. Parameters: t (the hour), version, chunks, chunk.
+INSERT INTO pair_1h (t, task, proto, src_node, src_zone, dst, dst_node, dst_zone, layer, size, n, n_ok, n_lost, sent, lost, total_sum, total_min, total_max, dur_sum, h, version)
+SELECT
+    {t:DateTime('UTC')} AS hour,
+    task,
+    proto,
+    src_node,
+    max(r.src_zone),
+    dst,
+    max(r.dst_node),
+    max(r.dst_zone),
+    layer,
+    size,
+${ROLLUP_COLUMNS},
+    {version:UInt64} AS version
+FROM
+(
+    -- Repeats go by identity, as everywhere. The chunks are of source nodes, so a line is never split; they bound memory.
+    SELECT *
+    FROM probe
+    WHERE ts >= {t:DateTime('UTC')} AND ts < {t:DateTime('UTC')} + INTERVAL 1 HOUR
+      AND round_at >= {t:DateTime('UTC')} - INTERVAL 2 DAY AND round_at < {t:DateTime('UTC')} + INTERVAL 1 HOUR
+      AND cityHash64(src_node) % {chunks:UInt32} = {chunk:UInt32}
+    LIMIT 1 BY round_id, agent, incarnation, seq
+) AS r
+GROUP BY task, proto, src_node, dst, layer, size
