@@ -68,13 +68,12 @@ def _net_reach(target: NetReachTarget, members: tuple[Member, ...], book: Addres
             _service(
                 book.load_balancer, family, "AgentLoadbalancerV", Layer.load_balancer, book.load_balancer_port, found
             )
-    path = "/"
     if target.ingress:
-        path = _ingress(book.ingress_url, found) or path
+        _ingress(book.ingress_url, found)
     return Resolved(
         mesh=mesh,
         targets=tuple(found.targets),
-        http=HttpRequest(url_path=path),
+        http=HttpRequest(),
         unresolved=tuple(found.unresolved),
     )
 
@@ -166,11 +165,11 @@ def _multus_target(member: Member, interface: str, address: str, family: int) ->
     )
 
 
-def _ingress(url: str, found: _Found) -> str:
-    """Adds the Ingress; its path, or an empty string where there is none."""
+def _ingress(url: str, found: _Found) -> None:
+    """Adds the Ingress, under the path of its rule."""
     if not url:
         found.unresolved.append("address of the agents' Ingress")
-        return ""
+        return
     parts = urlsplit(url)
     tls = parts.scheme == "https"
     host = parts.hostname or ""
@@ -183,9 +182,9 @@ def _ingress(url: str, found: _Found) -> str:
             address=host,
             port=parts.port or (443 if tls else 80),
             family=_family_of(host),
+            url_path=parts.path or "/",
         )
     )
-    return parts.path or "/"
 
 
 def _url(target: HttpTarget, book: AddressBook) -> Resolved:
@@ -246,10 +245,8 @@ def _secret(target: HttpTarget, book: AddressBook, unresolved: list[str]) -> Sec
 def _dns(task: Netdns, book: AddressBook) -> Resolved:
     request = task.spec.request
     servers, unresolved = _servers(task, book)
-    # A round asks one question: AAAA where every server is reached by IPv6, A as soon as one is reached by IPv4.
-    record_type = "AAAA" if servers and all(_family_of(address) == 6 for address, _ in servers) else "A"
-    targets = tuple(_dns_target(address, port, f"type{record_type}", request.domain) for address, port in servers)
-    dns = DnsRequest(domain=request.domain, record_type=record_type, protocol=request.protocol)
+    targets = tuple(_dns_target(address, port, request.domain) for address, port in servers)
+    dns = DnsRequest(domain=request.domain, protocol=request.protocol)
     return Resolved(targets=targets, dns=dns, unresolved=tuple(unresolved))
 
 
@@ -271,16 +268,19 @@ def _servers(task: Netdns, book: AddressBook) -> tuple[list[tuple[str, int]], li
     return [(address, DNS_PORT) for address in addresses if _family_of(address) in families], missing
 
 
-def _dns_target(address: str, port: int, question: str, domain: str) -> Target:
+def _dns_target(address: str, port: int, domain: str) -> Target:
     where = _host_port(address, port)
+    # The question is that of the server's own family.
+    record_type = "AAAA" if _family_of(address) == 6 else "A"
     return Target(
-        name=f"{question}_{where}_{domain}",
+        name=f"type{record_type}_{where}_{domain}",
         dst=where,
         proto=Proto.dns,
         layer=Layer.dns,
         address=address,
         port=port,
         family=_family_of(address),
+        record_type=record_type,
     )
 
 

@@ -7,6 +7,8 @@ import math
 import random
 from dataclasses import dataclass
 
+import msgspec
+
 from topics.mesh_members import Member
 from topics.outcome import Layer, Proto
 from topics.task_rounds import RoundScheduled, Target
@@ -91,16 +93,7 @@ def _own(target: Target, me: Member) -> Target:
         return target
     address = me.node_ipv6 if target.family == 6 else me.node_ipv4
     name = target.name.replace("{node}", address)
-    return Target(
-        name=name,
-        dst=target.dst,
-        proto=target.proto,
-        layer=target.layer,
-        address=address,
-        port=target.port,
-        family=target.family,
-        size=target.size,
-    )
+    return msgspec.structs.replace(target, name=name, address=address, own_node=False)
 
 
 def _mesh_targets(round_: RoundScheduled, peer: Member) -> list[Target]:

@@ -33,7 +33,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `name` is the report's name of it (kdoctor's form, e.g. `AgentPodV4IP_pod_10.0.0.1`), `dst` the short name that
     tables group by. `address` is an IP or a host name; empty with `own_node` = the probing agent's own node address.
-    `agent` is set where the target is one of our agents: any other who answers is `wrong_peer`.
+    `agent` is set where the target is one of our agents: any other who answers is `wrong_peer`. `url_path` and
+    `record_type` replace those of the round's `http` and `dns` where they are not empty.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dst_zone: str = ""
     dst_rack: str = ""
     size: int = 0
+    url_path: str = ""
+    record_type: str = ""
 
 
 class Mesh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,8 +115,7 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
     number of requests all members together owe (topics.share computes it). `unresolved` names what the task asked
     for and the cluster does not have. `load_class` is `exclusive` (runs alone on its agents), `normal`, or `background`
     (gives way to an exclusive one that waits). `spec` is the task's own, under its YAML names, and `created_us` when
-    the task was made: what a report still says when the task is gone. `dns_record_by_family` of a DNS target is chosen
-    by the controller.
+    the task was made: what a report still says when the task is gone.
     """
 
     round_id: int

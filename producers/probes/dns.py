@@ -21,7 +21,6 @@ from producers.probes.datagram import Answer, DatagramChannel, Numbered
 from producers.probes.stream import StreamChannel
 from producers.probes.tls import unverified
 from topics.outcome import Outcome
-from topics.task_rounds import DnsRequest
 
 HEADER_BYTES = 12
 _QR, _TC = 0x8000, 0x0200
@@ -32,7 +31,7 @@ def channel(setup: Setup) -> Channel:
     request = setup.round_.dns
     if request is None:
         raise ValueError("a DNS target in a round without a DNS question")
-    query = question(request)
+    query = question(domain=request.domain, record_type=setup.target.record_type or request.record_type)
     if request.protocol == "udp":
         return DatagramChannel(setup, UdpMessages(query))
     if request.protocol not in ("tcp", "tcp-tls"):
@@ -42,13 +41,13 @@ def channel(setup: Setup) -> Channel:
     return StreamChannel(setup, Wire(codec=lambda: DnsCodec(query), req_bytes=len(query), tls=tls))
 
 
-def question(request: DnsRequest) -> bytes:
+def question(*, domain: str, record_type: str) -> bytes:
     """A query for that name and type, recursion desired, with id 0. Raises ValueError on a bad name or type."""
     try:
-        name = dns.name.from_text(request.domain)
-        kind = dns.rdatatype.from_text(request.record_type)
+        name = dns.name.from_text(domain)
+        kind = dns.rdatatype.from_text(record_type)
     except (dns.exception.DNSException, UnicodeError) as error:
-        raise ValueError(f"DNS question {request.domain!r} {request.record_type!r}: {error}") from error
+        raise ValueError(f"DNS question {domain!r} {record_type!r}: {error}") from error
     return dns.message.make_query(name, kind, id=0).to_wire()
 
 

@@ -15,6 +15,7 @@ from producers import mark
 from producers.probes.base import Channel, Setup, bare_row
 from producers.probes.codec import Reply, Wire
 from producers.probes.http_reply import Judge, Memory, Message, ReplyReader
+from producers.probes.incarnation import AGENT_REPLACED, Incarnation
 from producers.probes.stream import StreamChannel
 from producers.probes.tls import client_context
 from topics.ids import MASK64, splitmix64
@@ -105,7 +106,8 @@ def template(*, request: HttpRequest, setup: Setup) -> bytes:
         fields.append(("content-length", str(len(body))))
     if request.new_connection:
         fields.append(("connection", "close"))
-    path = request.url_path if request.url_path.startswith("/") else "/" + request.url_path
+    path = target.url_path or request.url_path
+    path = path if path.startswith("/") else "/" + path
     lines = [f"{request.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
     if any(_breaks(line) for line in lines) or not request.method.isalpha() or " " in path:
         raise ValueError("request line or header with a line break or a blank in the wrong place")
@@ -117,17 +119,16 @@ def template(*, request: HttpRequest, setup: Setup) -> bytes:
 
 def judgement(*, target: Target, expected_status: int | None) -> Judge:
     """The rule that turns a whole message into a reply; it remembers which incarnation of the agent answered first."""
-    first = b""
+    known = Incarnation()
 
     def judge(message: Message) -> Reply:
-        nonlocal first
         name, _, incarnation = message.agent.partition(b"/")
         peer = name.decode("utf-8", "replace")
         outcome, error = Outcome.ok, "extra_bytes" if message.extra else ""
         if target.agent and peer != target.agent:
             outcome, error = Outcome.wrong_peer, "wrong_peer" if peer else "no_agent"
-        elif target.agent and incarnation != (first := first or incarnation):
-            outcome, error = Outcome.target_gone, "agent_replaced"
+        elif target.agent and known.replaced(incarnation):
+            outcome, error = Outcome.target_gone, AGENT_REPLACED
         elif expected_status is not None and message.status != expected_status:
             outcome, error = Outcome.http_error, str(message.status)
         return Reply(outcome, error, message.status, peer, message.body_bytes, message.keep_alive)

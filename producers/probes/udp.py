@@ -1,11 +1,12 @@
 """UDP requests to the reflector of another agent, as STAMP test packets: a request is a packet of its stream's session.
 
-A reply tells which agent answers (another than the one asked is `wrong_peer`) and which requests have come, so a
-request without a reply says where it was lost: its error is `request_lost` on the way there, `reply_lost` on the way
-back, `timeout` where no later reply has told. Of an answered request, `status` says what happened to it on the way
-(bits: 1 the request was overtaken, 2 the reply was overtaken, 4 the request came twice), `min_rtt_us` is the round
-trip without the reflector's time, `there_us` the way there, and `segs_in` counts the datagrams that came since the last
-row of that port: more than one is copies, or replies after their time.
+A reply tells which agent answers (another than the one asked is `wrong_peer`, one started anew since its first answer
+`target_gone`) and which requests have come, so a request without a reply says where it was lost: its error is
+`request_lost` on the way there, `reply_lost` on the way back, `timeout` where no later reply has told. Of an answered
+request, `status` says what happened to it on the way (bits: 1 the request was overtaken, 2 the reply was overtaken, 4
+the request came twice), `min_rtt_us` is the round trip without the reflector's time, `there_us` the way there, and
+`segs_in` counts the datagrams that came since the last row of that port: more than one is copies, or replies after
+their time.
 """
 
 import itertools
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from producers.probes import stamp
 from producers.probes.base import Channel, Setup
 from producers.probes.datagram import SOCKETS, Answer, DatagramChannel, Wire
+from producers.probes.incarnation import AGENT_REPLACED, Incarnation
 from producers.probes.stamp_session import SenderSession
 from topics.outcome import Outcome
 
@@ -43,6 +45,7 @@ class UdpMessages:
         )
         self.req_bytes = self._form.size
         self._session = SenderSession()
+        self._known = Incarnation()
         self._numbers = itertools.count()
         # The load's clock never jumps: the wall clock is read once, and goes on with it.
         self._epoch_us = time.time_ns() // 1000 - setup.clock()
@@ -69,6 +72,8 @@ class UdpMessages:
             return Answer(number, Outcome.wrong_peer, "wrong_peer", 0, reply.agent)
         if reply.stamp != stamp.ntp(sent_us + self._epoch_us):
             return Answer(number, Outcome.bad_reply, "wrong_timestamp", 0, reply.agent)
+        if self._expected and self._known.replaced(reply.incarnation):
+            return Answer(number, Outcome.target_gone, AGENT_REPLACED, 0, self._expected or reply.agent)
         facts = self._session.answered(reply, now_us - sent_us)
         peer = self._expected or reply.agent
         return Answer(number, Outcome.ok, "", facts.flags, peer, min_rtt_us=facts.net_us, there_us=facts.there_us)

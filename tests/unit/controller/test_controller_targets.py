@@ -10,7 +10,7 @@ from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_rea
 from topics import share
 from topics.mesh_members import digest
 from topics.outcome import Layer, Proto
-from topics.task_rounds import FULL_SIZE, RoundScheduled
+from topics.task_rounds import FULL_SIZE, HttpRequest, RoundScheduled
 
 MEMBERS = seated((report("node-1"), report("node-2"), report("node-3")), slots={})
 BOOK = AddressBook(
@@ -64,8 +64,9 @@ def test_services_have_the_names_that_reports_know_them_by() -> None:
     ]
     ingress = found.targets[-1]
     assert (ingress.proto, ingress.address, ingress.port) == (Proto.https, "192.0.2.101", 443)
-    assert found.http is not None
-    assert found.http.url_path == "/kdoctoragent"
+    # The Ingress alone is asked for its rule's path.
+    assert [t.url_path for t in found.targets] == [""] * 4 + ["/kdoctoragent"]
+    assert found.http == HttpRequest()
 
 
 def test_what_is_not_there_is_listed() -> None:
@@ -166,13 +167,13 @@ def test_dns_by_user_service_and_cluster() -> None:
     assert [t.address for t in cluster.targets] == ["10.96.0.10"]
     both = dns("{target: {targetDns: {testIPv6: true}}}")
     assert [(t.address, t.family) for t in both.targets] == [("10.96.0.10", 4), ("fd00::a", 6)]
-    assert {t.name.split("_")[0] for t in both.targets} == {"typeA"}
+    assert [(t.name.split("_")[0], t.record_type) for t in both.targets] == [("typeA", "A"), ("typeAAAA", "AAAA")]
 
 
 def test_ipv6_servers_are_asked_for_aaaa() -> None:
     found = dns("{target: {targetDns: {testIPv4: false, testIPv6: true}}, request: {protocol: tcp}}")
     assert found.dns is not None
-    assert (found.dns.record_type, found.dns.protocol) == ("AAAA", "tcp")
+    assert (found.targets[0].record_type, found.dns.protocol) == ("AAAA", "tcp")
     assert found.targets[0].name.startswith("typeAAAA_[fd00::a]:53_")
 
 

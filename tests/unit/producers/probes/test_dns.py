@@ -9,6 +9,7 @@ from typing import Any
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 import pytest
 
@@ -115,7 +116,7 @@ def test_each_udp_reply_has_its_outcome(lab: Any, name: str) -> None:
             assert (row.outcome, row.error, row.status) == (outcome, error, rcode)
             # A datagram: one packet, lost when nothing came.
             assert (row.sent, row.lost) == (1, 1 if outcome is Outcome.timeout else 0)
-            assert row.req_bytes == len(question(ask(domain=domain)))
+            assert row.req_bytes == len(question(domain=domain, record_type="A"))
 
     lab.run(scene)
 
@@ -143,6 +144,27 @@ def test_many_queries_are_in_flight_and_matched_by_id_in_any_order(lab: Any) -> 
         assert {row.outcome for row in rows} == {Outcome.ok}
         assert rows[0].dur_us > rows[-1].dur_us
         assert len({row.src_port for row in rows}) == 4
+
+    lab.run(scene)
+
+
+def test_each_target_may_have_a_question_of_its_own(lab: Any) -> None:
+    async def scene() -> None:
+        asked: list[str] = []
+
+        def note(query: dns.message.Message) -> bytes:
+            asked.append(dns.rdatatype.to_text(query.question[0].rdtype))
+            return good(query)
+
+        async with udp_server(note) as port:
+            _, rows = await lab.load(
+                lab.target(port=port, proto=Proto.dns, record_type="A"),
+                lab.target(port=port, proto=Proto.dns, record_type="AAAA"),
+                requests=3,
+                dns=ask(),
+            )
+        assert sorted(asked) == ["A"] * 3 + ["AAAA"] * 3
+        assert {row.outcome for row in rows} == {Outcome.ok}
 
     lab.run(scene)
 
@@ -254,7 +276,7 @@ def test_a_question_that_cannot_be_asked_sends_nothing(lab: Any, request_: DnsRe
 
 
 def test_messages_are_dnspythons_with_another_id() -> None:
-    wire = numbered(question(ask(domain="a.example")), 0xBEEF)
+    wire = numbered(question(domain="a.example", record_type="A"), 0xBEEF)
     message = dns.message.from_wire(wire)
     assert message.id == 0xBEEF
     assert str(message.question[0].name) == "a.example."
@@ -262,7 +284,7 @@ def test_messages_are_dnspythons_with_another_id() -> None:
 
 
 def test_a_formerr_without_a_question_is_an_answer() -> None:
-    query = question(ask())
+    query = question(domain="name.example", record_type="A")
     header = numbered(query, 0)[:2] + b"\x81\x01" + bytes(8)
     assert judged(query, header) == (Outcome.ok, "FORMERR", 1)
     # NOERROR without our question is not.
@@ -270,7 +292,7 @@ def test_a_formerr_without_a_question_is_an_answer() -> None:
 
 
 def test_a_stream_that_ends_early_is_told_from_one_that_never_spoke() -> None:
-    codec = DnsCodec(question(ask()))
+    codec = DnsCodec(question(domain="name.example", record_type="A"))
     with pytest.raises(Closed):
         codec.eof()
     assert codec.feed(b"\x00") is None

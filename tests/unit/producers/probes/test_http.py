@@ -163,6 +163,16 @@ def test_without_an_expected_status_any_status_is_ok(lab: Any) -> None:
     lab.run(scene)
 
 
+def test_a_target_may_have_a_path_of_its_own(lab: Any) -> None:
+    async def scene() -> None:
+        server = Recorder()
+        async with lab.server(server) as port:
+            await lab.load(lab.target(port=port), lab.target(port=port, url_path="/own?x=1"))
+        assert sorted(request.split(b" ")[1] for request in server.heads) == [b"/kpatrol", b"/own?x=1"]
+
+    lab.run(scene)
+
+
 def test_who_answers_decides_whether_it_is_the_peer(lab: Any) -> None:
     async def scene() -> None:
         port = lab.free_port()
