@@ -7,11 +7,16 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from topics.connection import BadConfiguration
+
+if TYPE_CHECKING:
+    from producers.config import Config
+    from producers.line import Line
 
 log = logging.getLogger("producers")
 
@@ -58,8 +63,8 @@ def settle() -> None:
     gc.set_threshold(_GARBAGE)
 
 
-def main() -> int:
-    """Run the agent; its exit code."""
+def serve(line_of: "Callable[[Config], Line]", *, with_kafka: bool) -> int:
+    """Run an agent on the line that `line_of` makes; its exit code."""
     lighten()
 
     import uvloop
@@ -68,20 +73,33 @@ def main() -> int:
     from producers.service import run
 
     try:
-        config = Config.from_env(os.environ)
+        config = Config.from_env(os.environ, with_kafka=with_kafka)
     except (BadConfiguration, OSError) as error:
         print(f"producers: {error}", file=sys.stderr)
         return 2
     configure_logging(config.log_level)
     for name in unknown_names(os.environ):
         log.warning("event=setting_not_known name=%s", name)
+    line = line_of(config)
     settle()
     try:
-        uvloop.run(run(config))
+        uvloop.run(run(config, line))
     except Exception:
         log.exception("event=agent_failed")
         return 1
     return 0
+
+
+def main() -> int:
+    """Run the agent by Kafka; its exit code."""
+    return serve(_by_kafka, with_kafka=True)
+
+
+def _by_kafka(config: "Config") -> "Line":
+    from producers.line import KafkaLine
+
+    assert config.kafka is not None
+    return KafkaLine(kafka=config.kafka, client_id=f"kpatrol-agent-{config.identity.agent}")
 
 
 if __name__ == "__main__":

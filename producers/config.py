@@ -57,7 +57,8 @@ class Config:
 
     identity: Identity
     serving: Serving
-    kafka: KafkaConnection
+    # None: not by Kafka (`producers.attached`).
+    kafka: KafkaConnection | None
     spool_dir: Path
     spool_max_bytes: int = DEFAULT_SPOOL_BYTES
     heartbeat_s: float = 5.0
@@ -69,7 +70,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> "Config":
+    def from_env(cls, env: Mapping[str, str], *, with_kafka: bool = True) -> "Config":
         """Read KPATROL_*. Raises BadConfiguration with the name, what was found and what is allowed."""
         agent = env.get("KPATROL_AGENT", "") or socket.gethostname()
         return cls(
@@ -83,7 +84,7 @@ class Config:
                 cluster=env.get("KPATROL_CLUSTER", "") or "lab",
             ),
             serving=_serving(env),
-            kafka=KafkaConnection.from_env(env),
+            kafka=KafkaConnection.from_env(env) if with_kafka else None,
             spool_dir=_folder(env, "KPATROL_SPOOL_DIR"),
             spool_max_bytes=_integer(env, "KPATROL_SPOOL_MAX_BYTES", DEFAULT_SPOOL_BYTES, low=1 << 20, high=1 << 44),
             heartbeat_s=_seconds(env, "KPATROL_HEARTBEAT_S", 5.0, low=0.1, high=3600.0),

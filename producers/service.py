@@ -22,12 +22,12 @@ from producers.health import Answer, serve_health
 from producers.heartbeat import Heartbeat
 from producers.instrument import Instrument
 from producers.journal import Journal
+from producers.line import Line
 from producers.load.caps import Governor
 from producers.load.engine import run_load
 from producers.membership import KnownMembers
 from producers.metrics import Metrics
 from producers.outbox import Outbox
-from producers.publish import Publisher, listen, producer_of
 from producers.receipts import Receipts
 from producers.responder import serve
 from producers.rounds import KEEP_US, Parts, Rounds
@@ -78,18 +78,19 @@ class Agent:
     instrument: Instrument
     members: KnownMembers
     spool: Spool
-    publisher: Publisher
+    line: Line
     outbox: Outbox
     rounds: Rounds
     receiving: ServingAccount
     heartbeat: Heartbeat
 
 
-def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journal: Journal, incarnation: int) -> Agent:
+def build(
+    *, config: Config, line: Line, load: Load, receipts: Receipts, spool: Spool, journal: Journal, incarnation: int
+) -> Agent:
     """Put the parts together; nothing runs yet."""
     clock, metrics, instrument = Clock(), Metrics(), Instrument(flavour=config.flavour)
-    name = f"kpatrol-agent-{config.identity.agent}"
-    publisher = Publisher(producer_of(kafka=config.kafka, client_id=name))
+    publisher = line.sender
     members = KnownMembers(group=config.identity.group)
     outbox = Outbox(spool=spool, publisher=publisher)
     store = Store(spool=spool, outbox=outbox)
@@ -134,7 +135,7 @@ def build(*, config: Config, load: Load, receipts: Receipts, spool: Spool, journ
         instrument=instrument,
         members=members,
         spool=spool,
-        publisher=publisher,
+        line=line,
         outbox=outbox,
         rounds=rounds,
         receiving=receiving,
@@ -147,7 +148,7 @@ def _governed(config: Config) -> Load:
     return functools.partial(run_load, governor=Governor(config.limits))
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, line: Line) -> None:
     """The agent until SIGTERM or SIGINT. Raises what a part that must not end has ended with."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -162,7 +163,13 @@ async def run(config: Config) -> None:
     log.info("event=agent_starts agent=%s node=%s incarnation=%d", identity.agent, identity.node, incarnation)
     receipts = Receipts()
     agent = build(
-        config=config, load=_governed(config), receipts=receipts, spool=spool, journal=journal, incarnation=incarnation
+        config=config,
+        line=line,
+        load=_governed(config),
+        receipts=receipts,
+        spool=spool,
+        journal=journal,
+        incarnation=incarnation,
     )
     async with _responding(config, incarnation, receipts), _health(agent):
         left = agent.rounds.recover()
@@ -173,7 +180,7 @@ async def run(config: Config) -> None:
 
 
 async def _work(agent: Agent, stop: asyncio.Event) -> None:
-    publishing = asyncio.create_task(agent.publisher.run())
+    publishing = asyncio.create_task(agent.line.run())
     sending = asyncio.create_task(agent.outbox.run())
     listening = [
         asyncio.create_task(part)
@@ -206,14 +213,14 @@ async def _cancel(*tasks: "asyncio.Task[Any]") -> None:
 
 async def _hear_members(agent: Agent) -> None:
     name = f"kpatrol-agent-{agent.config.identity.agent}-members"
-    async for followed in listen(mesh_members.TOPIC, kafka=agent.config.kafka, client_id=name):
+    async for followed in agent.line.hear(mesh_members.TOPIC, as_name=name):
         if followed.record is not None:
             agent.members.add(followed.record)
 
 
 async def _hear_rounds(agent: Agent) -> None:
     name = f"kpatrol-agent-{agent.config.identity.agent}-rounds"
-    async for followed in listen(task_rounds.TOPIC, kafka=agent.config.kafka, client_id=name):
+    async for followed in agent.line.hear(task_rounds.TOPIC, as_name=name):
         agent.rounds.heard(followed)
 
 
@@ -262,8 +269,8 @@ def _metrics(agent: Agent) -> str:
     metrics.set("rounds_running", agent.rounds.turns.running)
     metrics.set("spool_batches", len(agent.spool))
     metrics.set("spool_bytes", agent.spool.size_bytes)
-    metrics.set("publish_repeats_total", agent.publisher.repeats)
-    metrics.set("kafka_reachable", int(bool(agent.publisher.contact.reachable)))
+    metrics.set("publish_repeats_total", agent.line.repeats)
+    metrics.set("kafka_reachable", int(agent.line.reachable))
     metrics.set("cpu_us_total", now.cpu_us)
     metrics.set("throttled_us_total", now.cpu.throttled_us)
     metrics.set("resident_bytes", now.resident_bytes)

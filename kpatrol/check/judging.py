@@ -1,0 +1,49 @@
+"""What the rounds came to: the judge's own fold, pair table and verdict, on records instead of a database. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kpatrol.check.gather import Gathered
+from kpatrol.check.mesh import Site
+from streams.judge_rounds import Owed, facts_of
+from streams.judging import pair_table, served, trust
+from streams.judging.pair_table import PairTable
+from streams.judging.verdict import judge
+from streams.rounds import begin, fold, rounds_of
+from topics import share
+from topics.round_verdicts import RoundVerdict
+from topics.task_rounds import RoundScheduled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One round, its verdict, the pairs that it was judged by, and the nodes whose agents were not fit to measure."""
+
+    site: Site
+    round: RoundScheduled
+    verdict: RoundVerdict
+    pairs: PairTable
+    unfit: frozenset[str]
+
+
+def judged(*, rounds: Sequence[tuple[Site, RoundScheduled]], gathered: Gathered, at_us: int) -> list[Judged]:
+    """Each round's verdict, final: nothing more can come."""
+    return [_judged(site, round_, gathered, at_us) for site, round_ in rounds]
+
+
+def _judged(site: Site, round_: RoundScheduled, gathered: Gathered, at_us: int) -> Judged:
+    state = begin(task_uid=round_.task_uid, round_id=round_.round_id)
+    for event in gathered.events:
+        if (round_.task_uid, round_.round_id) in rounds_of(event):
+            state = fold(state, event)
+    planned = share.planned(round_=round_, members=site.members)
+    owed = Owed(planned=planned, nodes={member.agent: member.node for member in site.members})
+    pairs = pair_table.from_batches(batches=gathered.batches, round_id=round_.round_id)
+    other_end = served.from_batches(receipts=gathered.receipts, batches=gathered.batches, round_id=round_.round_id)
+    pairs = replace(pairs, served=other_end)
+    facts = facts_of(state, owed, final=True, trouble="")
+    verdict = judge(facts=facts, pairs=pairs, revision=1, at_us=at_us)
+    _, unfit = trust.grade(facts.fitness)
+    return Judged(site=site, round=round_, verdict=verdict, pairs=pairs, unfit=unfit)
