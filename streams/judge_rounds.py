@@ -7,7 +7,8 @@ No Faust and no Kafka here: table, results, members, publishing and time are han
   does not answer, the round stays open and is tried again by a nudge from the timer;
 - at the deadline it is told provisionally what is known, also that the results cannot be read;
 - the receipts of the other end travel apart: a final verdict waits for them for half a second at most, and where they
-  have not come in vain of late it does not wait at all. What they do not cover has no direction, nothing else changes.
+  have not come in vain of late it does not wait at all. What they do not cover has no direction, nothing else changes;
+- what is remembered of a task's last rounds is in the table too, so who takes over goes on with the same evidence.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from streams.clickhouse import ClickHouseAway
 from streams.judging.directions import lacking
 from streams.judging.pair_table import PairTable
 from streams.judging.served import Served
-from streams.judging.verdict import Facts, judge
+from streams.judging.verdict import Facts, judge_among
 from streams.round_store import RoundStore
 from streams.rounds import Announced, Published, RoundKey, RoundState, fold, rounds_of
 from topics import share
@@ -42,6 +43,7 @@ LONGEST_NUDGE_S = 30.0
 KEEP_COMPLETE_US = 10 * 60 * 1_000_000
 KEEP_US = 24 * 3600 * 1_000_000
 KEEP_MARKER_US = 3 * 24 * 3600 * 1_000_000
+KEEP_MEMORY_US = KEEP_MARKER_US
 MANY_MEMBERS = 200
 log = logging.getLogger(__name__)
 
@@ -227,10 +229,19 @@ class Judge:
         state = self._note(state, announced=announced)
         await self.store.written()
         facts = facts_of(state, owed, final=final, trouble=trouble)
-        verdict = await asyncio.to_thread(
-            judge, facts=facts, pairs=pairs, revision=announced.revision, at_us=announced.at_us
+        partition = state.head.partition
+        judged = await asyncio.to_thread(
+            judge_among,
+            facts=facts,
+            pairs=pairs,
+            revision=announced.revision,
+            at_us=announced.at_us,
+            memories=self.store.memories(facts.round, partition),
         )
+        verdict = judged.verdict
         await self.publish(verdict)
+        if pairs is not None:
+            self.store.remember(facts.round, partition, judged.memory)
         told = Published(revision=announced.revision, final=final, at_us=announced.at_us, digest=announced.digest)
         self._note(state, published=told)
         log.info("round %d of %s, revision %d: %s", verdict.round, verdict.task, verdict.revision, verdict.verdict)
@@ -286,6 +297,7 @@ class Judge:
                 self.store.close(state)
                 self._forget(key)
         self.store.drop_markers(partition=partition, before_us=now_us - KEEP_MARKER_US)
+        self.store.drop_memories(partition=partition, before_us=now_us - KEEP_MEMORY_US)
 
     def _forget(self, key: RoundKey) -> None:
         for known in (self._owed, self._retries, self._nudged, self._waiting_for):

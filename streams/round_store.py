@@ -14,11 +14,15 @@ from zlib import crc32
 import faust
 import msgspec
 
+from streams.judging import memory
+from streams.judging.memory import Memory
 from streams.rounds import Head, Published, RoundKey, RoundState, Share, begin
+from topics.ids import round_id
+from topics.task_rounds import RoundScheduled
 
 BUCKETS = 64
 MAX_VALUE_BYTES = 100_000
-HEAD, MARKER = b"h", b"c"
+HEAD, MARKER, MEMORY = b"h", b"c", b"m"
 
 
 class ValueTooLarge(ValueError):
@@ -104,6 +108,10 @@ def _key(partition: int, round_: RoundKey, part: bytes) -> bytes:
     return b"%d/%s/%016x/%s" % (partition, task_uid.encode(), round_id, part)
 
 
+def _memory_key(partition: int, task_uid: str, number: int) -> bytes:
+    return _key(partition, (task_uid, round_id(task_uid=task_uid, number=number)), MEMORY)
+
+
 class RoundStore:
     """Rounds by (task uid, round id). Remembers decoded values for as long as the table's are the same objects."""
 
@@ -167,6 +175,33 @@ class RoundStore:
         rows = self._table.rows()
         for key in [k for k in rows if k.endswith(b"/" + MARKER) and partition_of(k) == partition]:
             if _marker.decode(rows[key]).told_us < before_us:
+                del rows[key]
+
+    def memories(self, round_: RoundScheduled, partition: int) -> list[Memory]:
+        """What is remembered of the task's rounds just before this one, the latest first."""
+        rows, found = self._table.rows(), []
+        for number in range(round_.number - 1, round_.number - memory.ROUNDS, -1):
+            stored = rows.get(_memory_key(partition, round_.task_uid, number))
+            if stored is not None:
+                found.append(memory.decode(stored))
+        return found
+
+    def remember(self, round_: RoundScheduled, partition: int, remembered: Memory) -> None:
+        """Keep what the next rounds need, and drop what they need no more. Too large a memory is kept without lines."""
+        rows = self._table.rows()
+        value = memory.encode(remembered)
+        if len(value) > MAX_VALUE_BYTES:
+            value = memory.encode(memory.bare(remembered))
+        _check({_memory_key(partition, round_.task_uid, round_.number): value})
+        rows[_memory_key(partition, round_.task_uid, round_.number)] = value
+        for number in (round_.number - memory.ROUNDS, round_.number - memory.ROUNDS - 1):
+            rows.pop(_memory_key(partition, round_.task_uid, number), None)
+
+    def drop_memories(self, *, partition: int, before_us: int) -> None:
+        """Drop the memories of tasks that have had no round since `before_us`."""
+        rows = self._table.rows()
+        for key in [k for k in rows if k.endswith(b"/" + MEMORY) and partition_of(k) == partition]:
+            if memory.decode(rows[key]).start_us < before_us:
                 del rows[key]
 
     def open(self, partitions: Collection[int]) -> Iterator[tuple[RoundKey, int]]:

@@ -80,7 +80,10 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A statement about one element of the network, with its evidence as a query.
 
-    `element` is e.g. `node-3`, `direction` `ingress`, `egress` or `pair`; `sentence` is for a person.
+    `element` is e.g. `node-3`, `rack r1`, `zone a`, `zone a>zone b`, `http/node_port`, `size full`; `direction` is
+    `ingress`, `egress`, `pair`, `both` (not told which), `layer` or `size`. `sentence` is for a person. `scope` is what
+    of the element's traffic is met, empty for all; `since_us` the start of the first round of an unbroken row in which
+    it was found; `rounds` how many rounds, this one included, the counts are pooled over.
     """
 
     element: str
@@ -90,6 +93,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     loss: Loss
     confidence: float
     evidence_sql: str = ""
+    since_us: int = 0
+    scope: str = ""
+    rounds: int = 1
 
 
 class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,6 +132,7 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     `loss` counts all packets known of, `loss_ends` says from whose accounts. `forward_loss` and `reverse_loss` are of
     the pairs of which both ends have counted, None where there is none; packets of connections that never came about
     were lost nobody knows which way: they are in `loss` alone. `spec` and `created_us` are the task's, as of the round.
+    `unlocated` tells of losses that no finding explains.
     """
 
     round_id: int
@@ -165,6 +172,7 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     deadline_us: int = 0
     created_us: int = 0
     spec: dict[str, Any] = {}
+    unlocated: str = ""
 
 
 EXAMPLE = RoundVerdict(

@@ -4,9 +4,10 @@ ClickHouse makes it from stored rows (`streams/sql/pair_table.sql`), `from_batch
 a round can be judged without a database; a test holds both equal.
 
 `n` counts stored requests, `ok` those with a valid reply. Packets count only where the request says something about the
-path (not where somebody else answered, nor where nothing was sent). `unopened` are requests whose TCP connection never
-came about: nobody knows which way their packets were lost. Sums, least, greatest and histograms are of the
-`ok` requests, in microseconds: `total` from the planned time, `sent` from the moment of sending.
+path (not where somebody else answered, nor where nothing was sent). `ports` counts the source ports used, `bad_ports`
+has those of requests that timed out or lost a packet, with how many such requests each had. `unopened` are requests
+whose TCP connection never came about: nobody knows which way their packets were lost. Sums, least, greatest and
+histograms are of the `ok` requests, in microseconds: `total` from the planned time, `sent` from the moment of sending.
 """
 
 from collections.abc import Iterable
@@ -34,7 +35,7 @@ TEXTS = (
 )
 COUNTS = (
     *("n", "ok", "packets_sent", "packets_lost", "unopened", "unopened_sent", "unopened_lost"),
-    *("total_us_sum", "total_us_min", "total_us_max", "sent_us_sum", "sent_us_min", "sent_us_max"),
+    *("total_us_sum", "total_us_min", "total_us_max", "sent_us_sum", "sent_us_min", "sent_us_max", "ports"),
 )
 HISTOGRAMS = ("hist_total", "hist_sent")
 _FIELDS: "list[pa.Field[Any]]" = [
@@ -43,9 +44,11 @@ _FIELDS: "list[pa.Field[Any]]" = [
     *(pa.field(name, pa.uint64()) for name in COUNTS),
     pa.field("outcomes", pa.map_(pa.string(), pa.uint64())),
     *(pa.field(name, pa.map_(pa.uint8(), pa.uint64())) for name in HISTOGRAMS),
+    pa.field("bad_ports", pa.map_(pa.uint16(), pa.uint64())),
 ]
 SCHEMA = pa.schema(_FIELDS)
 _U32_MAX = (1 << 32) - 1
+_PORTS = 1 << 16
 _OUTCOMES = max(Outcome) + 1
 _SILENT = tuple(int(o) for o in NOT_LOSS)
 _STREAMS = frozenset({Proto.tcp.name, Proto.http.name, Proto.https.name})
@@ -93,7 +96,7 @@ class PairTable:
     def row(self, index: int) -> dict[str, Any]:
         """One line; maps become dicts."""
         line = {name: self.table.column(name)[index].as_py() for name in SCHEMA.names}
-        return line | {name: dict(line[name]) for name in ("outcomes", *HISTOGRAMS)}
+        return line | {name: dict(line[name]) for name in ("outcomes", *HISTOGRAMS, "bad_ports")}
 
     @cached_property
     def by_outcome(self) -> dict[str, int]:
@@ -115,6 +118,12 @@ class PairTable:
         names, counts, lines = self.outcome_entries
         chosen = np.isin(names, [o.name for o in outcomes])
         return np.bincount(lines[chosen], weights=counts[chosen], minlength=len(self)).astype(np.int64)
+
+    @cached_property
+    def bad_ports(self) -> tuple[Ints, Ints]:
+        """(line, requests that failed or lost a packet) of every source port that had such."""
+        _, values, lines = self._entries("bad_ports")
+        return lines, values
 
     def histogram(self, name: str) -> Histogram:
         """All lines' histograms (of HISTOGRAMS) in one."""
@@ -218,6 +227,10 @@ def _aggregate(*, rows: pa.Table, pair: Ints, lines: list[tuple[Any, ...]]) -> A
         "hist_total": _maps(pair[ok], _buckets(total_us[ok]), count, None),
         "hist_sent": _maps(pair[ok], _buckets(sent_us[ok]), count, None),
     }
+    port = rows.column("src_port").to_numpy().astype(np.int64)
+    bad = (outcome == int(Outcome.timeout)) | (telling & (rows.column("lost").to_numpy() > 0))
+    maps["bad_ports"] = _maps(pair[bad], port[bad], count, None, span=_PORTS, type_=np.uint16)
+    counts["ports"] = np.bincount(np.unique(pair * _PORTS + port) // _PORTS, minlength=count)
     used = np.nonzero(counts["n"])[0]
     texts = dict(zip((*TEXTS, "size"), zip(*lines, strict=True), strict=True))
     columns = [
@@ -247,11 +260,11 @@ def _buckets(us: Ints) -> Ints:
     return np.asarray(np.minimum(buckets, stats.BUCKETS - 1), dtype=np.int64)
 
 
-def _maps(pair: Ints, key: Ints, count: int, names: Any) -> Any:
-    """Per pair the map key → occurrences, keys in order; `names` turns a key into text."""
-    codes, occurrences = np.unique(pair * stats.BUCKETS + key, return_counts=True)
-    keys = codes % stats.BUCKETS
-    offsets = np.searchsorted(codes // stats.BUCKETS, np.arange(count + 1))
-    arrow_keys = names.take(_pa.array(keys)) if names is not None else _pa.array(keys.astype(np.uint8))
+def _maps(pair: Ints, key: Ints, count: int, names: Any, *, span: int = stats.BUCKETS, type_: Any = np.uint8) -> Any:
+    """Per pair the map key → occurrences, keys in order and below `span`; `names` turns a key into text."""
+    codes, occurrences = np.unique(pair * span + key, return_counts=True)
+    keys = codes % span
+    offsets = np.searchsorted(codes // span, np.arange(count + 1))
+    arrow_keys = names.take(_pa.array(keys)) if names is not None else _pa.array(keys.astype(type_))
     values = _pa.array(occurrences.astype(np.uint64))
     return _pa.MapArray.from_arrays(_pa.array(offsets.astype(np.int32)), arrow_keys, values)

@@ -4,13 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from streams.judging import pair_table, rules, summary, trust
-from streams.judging.directions import directions
-from streams.judging.localise import localise
+from streams.judging.directions import Directions, directions
+from streams.judging.evidence import evidence
+from streams.judging.localise import Located, locate
+from streams.judging.memory import Memory
 from streams.judging.pair_table import PairTable
 from streams.judging.rules import Reason
+from streams.judging.silence import silences
+from streams.judging.targets import blamed
 from streams.judging.trust import Fitness
 from streams.judging.words import delay, percent, plural
-from topics.round_verdicts import AgentAccount, Delay, Requests, RoundVerdict, Verdict
+from topics.round_verdicts import AgentAccount, Delay, Finding, Requests, RoundVerdict, Verdict
 from topics.task_rounds import RoundScheduled
 
 
@@ -31,8 +35,26 @@ class Facts:
     trouble: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A verdict, and what is to be remembered of its round for the next ones of the task."""
+
+    verdict: RoundVerdict
+    memory: Memory
+
+
 def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -> RoundVerdict:
-    """The verdict on a round, as of `at_us` (microseconds since the epoch). `pairs` is None where it cannot be read."""
+    """The verdict on a round by itself; see `judge_among`."""
+    return judge_among(facts=facts, pairs=pairs, revision=revision, at_us=at_us, memories=()).verdict
+
+
+def judge_among(
+    *, facts: Facts, pairs: PairTable | None, revision: int, at_us: int, memories: Sequence[Memory]
+) -> Judged:
+    """The verdict on a round, as of `at_us` (microseconds since the epoch). `pairs` is None where it cannot be read.
+
+    `memories` are of the task's rounds just before, the latest first: rare losses are pooled over them.
+    """
     graded, unfit = trust.grade(facts.fitness)
     table = pairs or pair_table.empty()
     reasons = tuple(_reasons(facts, pairs, unfit))
@@ -42,7 +64,8 @@ def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -
     silent = {a.node for a in facts.accounts if a.planned and a.state not in ("finished", "unexpected")}
     failed = {node for r in reasons for node in r.nodes} - silent
     expected = {a.node for a in facts.accounts if a.state != "unexpected"}
-    return RoundVerdict(
+    located = _located(facts, table, ways, unfit, memories)
+    verdict = RoundVerdict(
         round_id=round_.round_id,
         round=round_.number,
         task=round_.task,
@@ -70,11 +93,7 @@ def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -
         sent_delay=sent_delay,
         verdict_delay_s=max(0, at_us - facts.last_result_us) / 1e6 if facts.last_result_us else None,
         trust=graded,
-        findings=trust.believable(
-            localise(pairs=table, ways=ways, round_id=round_.round_id, start_us=round_.start_us),
-            unfit=unfit,
-            nodes=frozenset(fitness.node for fitness in facts.fitness),
-        ),
+        findings=_findings(facts, table, located, unfit),
         accounts=facts.accounts,
         worst=summary.worst(table, ways),
         succeeded_nodes=tuple(sorted(expected - failed - silent)),
@@ -84,7 +103,31 @@ def judge(*, facts: Facts, pairs: PairTable | None, revision: int, at_us: int) -
         deadline_us=round_.deadline_us,
         created_us=round_.created_us,
         spec=round_.spec,
+        unlocated=located.unlocated,
     )
+    return Judged(verdict=verdict, memory=located.memory)
+
+
+def _located(
+    facts: Facts, table: PairTable, ways: Directions, unfit: frozenset[str], memories: Sequence[Memory]
+) -> Located:
+    round_ = facts.round
+    seen = evidence(table, ways, unfit=unfit)
+    return locate(seen, round_id=round_.round_id, number=round_.number, start_us=round_.start_us, memories=memories)
+
+
+def _findings(facts: Facts, table: PairTable, located: Located, unfit: frozenset[str]) -> tuple[Finding, ...]:
+    """Losses, wrong answers, silent agents. A node that is dead explains what is lost to it and from it."""
+    key = {"round_id": facts.round.round_id, "start_us": facts.round.start_us}
+    silent = silences(accounts=facts.accounts, pairs=table, unfit=unfit, **key) if facts.final else ()
+    explained = {f.element for f in silent if f.kind in ("node_dead", "agent_dead")}
+    network = trust.believable(
+        (f for f in located.findings if f.element not in explained),
+        unfit=unfit,
+        nodes=frozenset(fitness.node for fitness in facts.fitness),
+    )
+    errors = (f for f in blamed(pairs=table, **key) if f.element not in explained)
+    return (*network, *errors, *silent)
 
 
 def planned(facts: Facts) -> int:

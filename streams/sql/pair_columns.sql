@@ -1,7 +1,8 @@
 -- The columns of the pair table, for the judge's query and for the view v_pair_round alike: one row per source agent,
 -- target, protocol, layer and size. Times are of successful requests. Somebody else at the address, a target that is
 -- gone and a cancelled request are in no packet loss. `unopened` counts requests whose TCP connection never came about: of
--- their lost packets nobody can say which way they were lost. Histograms: bucket floor(8 * log2(us)), mergeable with sumMap.
+-- their lost packets nobody can say which way they were lost. `ports` are the source ports used, `bad_ports` those of requests
+-- that timed out or lost a packet, with how many. Histograms: bucket floor(8 * log2(us)), mergeable with sumMap.
     agent AS src_agent,
     src_node,
     src_zone,
@@ -42,6 +43,8 @@
     sumIf(dur_us, outcome = 'ok') AS sent_us_sum,
     minIf(dur_us, outcome = 'ok') AS sent_us_min,
     maxIf(dur_us, outcome = 'ok') AS sent_us_max,
+    uniqExact(src_port) AS ports,
+    sumMapIf(map(src_port, toUInt64(1)), outcome = 'timeout' OR (lost > 0 AND outcome NOT IN ('wrong_peer', 'target_gone', 'cancelled', 'unsent'))) AS bad_ports,
     max(lateness_us) AS lateness_us_max,
     sumMapIf(map(toUInt8(least(255, floor(log2(greatest(total_us, 1)) * 8))), toUInt64(1)), outcome = 'ok') AS hist_total,
     sumMapIf(map(toUInt8(least(255, floor(log2(greatest(dur_us, 1)) * 8))), toUInt64(1)), outcome = 'ok') AS hist_sent,

@@ -30,6 +30,7 @@ def line(src: str, dst: str, **changes: Any) -> dict[str, Any]:
         **{"total_us_sum": ok * each_us, "total_us_min": each_us, "total_us_max": each_us if ok else 0},
         **{"sent_us_sum": ok * each_us, "sent_us_min": each_us, "sent_us_max": each_us if ok else 0},
         **{"outcomes": list(outcomes.items()), "hist_total": list(delays.items()), "hist_sent": list(delays.items())},
+        **{"ports": 1, "bad_ports": []},
     }
     return values | changes
 

@@ -30,7 +30,7 @@ def test_what_a_node_receives() -> None:
     finding = found(full_mesh(5, ingress("node-3", 0.02)))[0]
     assert (finding.element, finding.direction, finding.kind) == ("node-3", "ingress", "loss")
     assert finding.sentence == (
-        "node-3 loses 2.0 % [1.2–3.2] of what it receives: 4 of 4 peers, HTTP; not what it sends"
+        "node-3 loses 2.0 % [1.2–3.2] of what it receives: 4 of 4 peers, HTTP, since 14:13 UTC; not what it sends"
     )
     assert (finding.loss.sent, finding.loss.lost) == (800, 16)
     assert finding.confidence > 0.99
@@ -39,7 +39,7 @@ def test_what_a_node_receives() -> None:
 def test_what_a_node_sends() -> None:
     pairs = full_mesh(5, lambda src, dst: 0.03 if src == "node-2" else 0.0)
     assert places(pairs) == [("node-2", "egress")]
-    assert "of what it sends: 4 of 4 peers, HTTP; not what it receives" in found(pairs)[0].sentence
+    assert "of what it sends: 4 of 4 peers, HTTP, since 14:13 UTC; not what it receives" in found(pairs)[0].sentence
 
 
 def test_lost_answers_are_the_echo_of_the_same_fault() -> None:

@@ -1,0 +1,314 @@
+"""The fewest elements of the network that explain the losses: a greedy likelihood-ratio cover. Pure.
+
+Method (Flock, Harsh et al. 2023): every element is a suspect over a set of lines. Suspecting it of losing a share p1
+of the T packets of which L were lost, instead of the background p0, gains L·ln(p1/p0) + (T-L)·ln((1-p1)/(1-p0)). The
+suspect that gains most is named, its lines count as explained, and so on while the gain is above the price.
+
+Over rounds: a fault may have begun in this round or in one of those remembered, so each suspect is taken over the
+window that gains most. One that this round itself speaks against (its losses are likelier without it) is over.
+
+Losses come in bursts, and a burst on one line is no fault of all that the line touches. So a line counts for a wider
+suspect with no more than it would lose by that suspect's own rate, twice its deviation above; and a single line brings
+BURST nats a round at most, whatever it lost.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streams.judging import stats
+from streams.judging.elements import Family, families, pairs_of
+from streams.judging.evidence import Evidence, Floats, Indexes, Masks
+
+# What a sound network may lose without being suspected.
+FLOOR = 1e-4
+# Gain in nats below which nothing is named, besides the logarithm of how many suspects of the family there are.
+PRICE = 11.5
+# What the choice among windows costs, in nats.
+ONSET = 0.5
+LEAST_LOST = 3
+# A named element's lower bound must be this many times the loss of the rest.
+ABOVE_REST = 2.0
+MAX_NAMED = 5
+BURST = 15.0
+# Counts of both ends mix the two ways up by less than this: what the other way loses beyond it is a fault of its own.
+ECHO_SHARE = 0.1
+# Gain in nats that two directions which lose alike exceed once in twenty times (half of chi-square's 95 % point).
+DIRECTION_GAIN = 1.92
+# Odds, in nats, under which a suspect is not told from its rival.
+RIVAL = 2.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """An element with the round's and earlier lines that it covers, and what suspecting it gains.
+
+    `tried` and `lost` are of the `rounds` it is taken over, this one and those before. `rival` is the element of
+    another family that explains nearly as much of the same losses, None where there is none.
+    """
+
+    family: Family
+    lines: Indexes
+    back: Indexes
+    tried: float
+    lost: float
+    gain: float
+    price: float
+    rest: float
+    rounds: int
+    rival: "Suspect | None" = None
+
+
+@dataclass(kw_only=True)
+class _State:
+    """What is still to be explained: open lines, those of them that lost something, what each group tried."""
+
+    seen: Evidence
+    families: tuple[Family, ...]
+    tried: list[Floats]
+    open: Masks
+    lossy: Indexes
+
+
+def cover(seen: Evidence, *, most: int = MAX_NAMED) -> tuple[list[Suspect], Indexes]:
+    """(suspects named, the one that explains most first; lossy lines that stay unexplained)."""
+    lossy = np.nonzero(seen.lost > 0)[0]
+    if not len(lossy):
+        return [], lossy
+    wide = tuple(families(seen))
+    everything = (pairs_of(seen, lossy), *wide)
+    state = _State(
+        seen=seen,
+        families=everything,
+        tried=[_sum(f.group, seen.own if f.single else seen.tried, f.count) for f in everything],
+        open=np.ones(len(seen), dtype=bool),
+        lossy=lossy,
+    )
+    named: list[Suspect] = []
+    while len(named) < most and len(state.lossy):
+        best = _best(state)
+        if best is None:
+            break
+        named.append(best)
+        _explain(state, best)
+    return named, state.lossy
+
+
+def _explain(state: _State, best: Suspect) -> None:
+    closing = np.concatenate([best.lines, echo(state.seen, best)])
+    closing = np.unique(closing[state.open[closing]])
+    for number, family in enumerate(state.families):
+        weights = (state.seen.own if family.single else state.seen.tried)[closing]
+        state.tried[number] = state.tried[number] - _sum(family.group[closing], weights, family.count)
+    state.open[closing] = False
+    state.lossy = state.lossy[state.open[state.lossy]]
+
+
+def _sum(group: Indexes, weights: Floats, count: int) -> Floats:
+    """Sums by group; what is in no group is left out."""
+    return np.asarray(np.bincount(group + 1, weights=weights, minlength=count + 1)[1:], dtype=np.float64)
+
+
+def background(seen: Evidence, tried: Sequence[Floats], lossy: Indexes, scale: float) -> float:
+    """The loss of the unsuspected: the lesser of the median over sources and the median over destinations.
+
+    `tried` are the packets by destination and by source node, `lossy` the lines that lost something.
+    """
+    medians = []
+    for ends, sums in zip((seen.dst, seen.src), tried, strict=True):
+        lost = _sum(ends[lossy], seen.lost[lossy], len(seen.nodes))
+        rates = np.sort((lost / np.maximum(sums * scale, 1.0))[sums > 0])
+        if len(rates):
+            medians.append(float(rates[(len(rates) - 1) // 2]))
+    return max(FLOOR, min(medians, default=0.0))
+
+
+def gains(lost: Floats, tried: Floats, p0: Floats) -> Floats:
+    """Log-likelihood gained by giving each element its own loss rate instead of `p0`; 0 where that is not above."""
+    p1 = np.clip(lost / np.maximum(tried, 1.0), 1e-12, 1 - 1e-9)
+    return np.where((p1 > p0) & (tried > 0), _ratio(lost, tried, p1, p0), 0.0)
+
+
+def _ratio(lost: Floats, tried: Floats, p1: Floats, p0: Floats) -> Floats:
+    kept = np.maximum(tried - lost, 0.0)
+    return np.asarray(lost * np.log(p1 / p0) + kept * np.log((1 - p1) / (1 - p0)), dtype=np.float64)
+
+
+def _best(state: _State) -> Suspect | None:
+    found: list[Suspect] = []
+    seen = state.seen
+    pairs = min(int(state.open.sum()), len(seen.nodes) * max(1, len(seen.nodes) - 1))
+    for rounds in range(1, 2 + len(seen.before)):
+        lossy = state.lossy[seen.age[state.lossy] < rounds]
+        if not len(lossy):
+            continue
+        scale = 1.0 + sum(seen.before[: rounds - 1])
+        # What node ingresses tried is what all tried: every line has a destination.
+        window = _Window(
+            rounds=rounds,
+            scale=scale,
+            lossy=lossy,
+            p0=background(seen, state.tried[1:3], lossy, scale),
+            tried=float(state.tried[1].sum()) * scale,
+            lost=float(seen.lost[lossy].sum()),
+            pairs=pairs,
+        )
+        found += [
+            suspect
+            for family, tried in zip(state.families, state.tried, strict=True)
+            if (suspect := _strongest(seen, family, tried, window)) is not None
+        ]
+    if not found:
+        return None
+    # Of equals the first is the narrower.
+    order = {id(f): place for place, f in enumerate(state.families)}
+    found.sort(key=lambda s: (-round(s.gain, 6), order[id(s.family)], s.rounds))
+    return _whole(state, found[0], found[1:])
+
+
+def _whole(state: _State, best: Suspect, others: Sequence[Suspect]) -> Suspect:
+    """The suspect with its lines, and the rival that is hard to tell from it."""
+    group = int(best.lines[0])
+    lines = np.nonzero(state.open & (best.family.group == group))[0]
+    back = np.zeros(0, dtype=np.int64) if best.family.back is None else np.nonzero(best.family.back == group)[0]
+    lost = {int(i) for i in lines[state.seen.lost[lines] > 0]}
+    rival = None
+    for other in others:
+        if other.family is best.family or other.gain < best.gain - RIVAL:
+            continue
+        theirs = np.nonzero(state.open & (other.family.group == int(other.lines[0])))[0]
+        same = {int(i) for i in theirs[state.seen.lost[theirs] > 0]}
+        if lost & same and len(theirs) != len(lines):
+            rival = replace(other, lines=theirs)
+            break
+    return replace(best, lines=lines, back=back, rival=rival)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    """This round and those before it that a suspect is taken over; what was tried and lost in it in all."""
+
+    rounds: int
+    scale: float
+    lossy: Indexes
+    p0: float
+    tried: float
+    lost: float
+    pairs: int
+
+
+def _strongest(seen: Evidence, family: Family, tried_by_group: Floats, window: _Window) -> Suspect | None:
+    """The element of a family that gains most over a window, if it convinces; `lines` holds only its number."""
+    idx = window.lossy[family.group[window.lossy] >= 0]
+    if not len(idx):
+        return None
+    groups, member = np.unique(family.group[idx], return_inverse=True)
+    count = len(groups)
+    lost = _sum(member, seen.lost[idx], count)
+    tried = np.maximum(tried_by_group[groups] * (1.0 if family.single else window.scale), lost)
+    rest = _rest(seen, family, groups, window, tried, lost)
+    told = lost if family.single else _winsorised(seen, idx, member, lost, tried)
+    gain = gains(told, tried, rest)
+    if family.single:
+        gain = np.minimum(gain, BURST * _distinct(member, seen.age[idx], count))
+    for ends in family.ends:
+        gain = np.where(_distinct(member, ends[idx], count) >= 2, gain, 0.0)
+    if window.rounds > 1:
+        goes_on = _goes_on(seen, idx, member, tried_by_group[groups], lost / tried, rest)
+        gain = np.where(goes_on, gain - ONSET, 0.0)
+    suspects = window.pairs if family.single else int((tried_by_group > 0).sum())
+    price = PRICE + math.log(max(1, suspects))
+    best = int(np.argmax(gain))
+    if gain[best] <= price or lost[best] < LEAST_LOST:
+        return None
+    low, _ = stats.wilson(hits=int(lost[best]), trials=int(tried[best]))
+    if low <= ABOVE_REST * max(FLOOR, float(rest[best])):
+        return None
+    return Suspect(
+        family=family,
+        lines=groups[best : best + 1],
+        back=groups[:0],
+        tried=float(tried[best]),
+        lost=float(lost[best]),
+        gain=float(gain[best]),
+        price=price,
+        rest=float(rest[best]),
+        rounds=window.rounds,
+    )
+
+
+def _rest(seen: Evidence, family: Family, groups: Indexes, window: _Window, tried: Floats, lost: Floats) -> Floats:
+    """By element, the loss of what does not touch it (a fault may show in both its directions), `p0` at most."""
+    elsewhere = window.lost - lost
+    if family.back is not None:
+        elsewhere = elsewhere - _sum(family.back[window.lossy], seen.lost[window.lossy], family.count)[groups]
+    over = window.tried - tried * (1 if family.back is None else 2)
+    rates = np.where(over > 0, elsewhere / np.maximum(over, 1.0), window.p0)
+    return np.asarray(np.clip(rates, FLOOR, window.p0), dtype=np.float64)
+
+
+def _winsorised(seen: Evidence, idx: Indexes, member: Indexes, lost: Floats, tried: Floats) -> Floats:
+    """Losses by element, each line's no more than two deviations above what its element's rate makes of it."""
+    mine, own = seen.lost[idx], seen.own[idx]
+    counted = lost
+    for _ in range(3):
+        mean = own * (counted / tried)[member]
+        most = np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0)
+        counted = _sum(member, np.minimum(mine, most), len(lost))
+    return counted
+
+
+def _distinct(member: Indexes, ends: Indexes, count: int) -> Indexes:
+    width = int(ends.max()) + 1
+    return np.bincount(np.unique(member * width + ends) // width, minlength=count)
+
+
+def _goes_on(seen: Evidence, idx: Indexes, member: Indexes, tried: Floats, p1: Floats, p0: Floats) -> Masks:
+    """Elements whose loss the round at hand bears out: at the window's rate it is likelier than without."""
+    now = seen.age[idx] == 0
+    lost = _sum(member[now], seen.lost[idx[now]], len(tried))
+    p1 = np.clip(p1, 1e-12, 1 - 1e-9)
+    return (tried > 0) & (_ratio(lost, np.maximum(tried, lost), p1, p0) > 0)
+
+
+def echo(seen: Evidence, suspect: Suspect) -> Indexes:
+    """What is explained along with a suspect: the other way, where it may show the same fault."""
+    back = suspect.back
+    if not len(back):
+        return back
+    if not direction_is_clear(seen, suspect):
+        return back
+    tried, lost = _rate(seen, back[seen.exact[back]])
+    counted_apart = lost / max(tried, 1.0) >= ECHO_SHARE * suspect.lost / suspect.tried
+    return back[~seen.exact[back]] if counted_apart else back
+
+
+def _rate(seen: Evidence, lines: Indexes) -> tuple[float, float]:
+    """(tried, lost) of the round at hand alone."""
+    now = lines[seen.age[lines] == 0]
+    return float(seen.tried[now].sum()), float(seen.lost[now].sum())
+
+
+def direction_is_clear(seen: Evidence, suspect: Suspect) -> bool:
+    """Whether it is this way that loses: counted at its both ends, or more than the way back by what can tell (TCP)."""
+    here, back = suspect.lines, suspect.back
+    if not len(back):
+        return True
+    exact = here[seen.exact[here]]
+    if seen.exact[back].any() and 2 * float(seen.lost[exact].sum()) >= float(seen.lost[here].sum()):
+        return True
+    tried, lost = _rate(seen, here[seen.forward[here]])
+    tried_back, lost_back = _rate(seen, back[seen.forward[back]])
+    if not tried or not tried_back or lost / tried <= lost_back / tried_back:
+        return False
+    pooled = (lost + lost_back) / (tried + tried_back)
+    gain = _likelihood(lost, tried, lost / tried) + _likelihood(lost_back, tried_back, lost_back / tried_back)
+    gain -= _likelihood(lost + lost_back, tried + tried_back, pooled)
+    return gain > DIRECTION_GAIN
+
+
+def _likelihood(lost: float, tried: float, rate: float) -> float:
+    kept = (tried - lost) * math.log1p(-rate) if rate < 1 else 0.0
+    return kept + (lost * math.log(rate) if rate > 0 else 0.0)
