@@ -37,7 +37,7 @@ _COLUMNS: Mapping[str, _Columns] = {
     "round": {
         **_ROUND_KEY,
         **_columns(_TEXT, "kind", "verdict", "why", "trust", "document"),
-        **{"revision": _U32, "final": _U8, "unexplained": _I64, "verdict_at": _US},
+        **{"revision": _U32, "final": _U8, "unexplained": _I64, "verdict_at": _US, "task_created": _MS},
         **_columns(_U64, "planned", "stored", "unsent", "declared_missing", "duplicates"),
         **_columns(_U64, "requests_sent", "requests_ok", "requests_failed"),
         **_columns(_REAL, "success_rate", "verdict_delay_s", *_DELAYS, *(f"sent_{name}" for name in _DELAYS)),
@@ -106,6 +106,7 @@ def _verdict(verdict: round_verdicts.RoundVerdict) -> dict[str, list[dict[str, A
     row |= {f"sent_{name}": getattr(verdict.sent_delay, name) for name in _DELAYS}
     row |= _loss(verdict.loss) | {"trust": verdict.trust.grade, "trust_reasons": list(verdict.trust.reasons)}
     row |= {"final": int(verdict.final), "verdict_at": verdict.at_us}
+    row["task_created"] = (verdict.created_us or verdict.start_us) // 1000
     row["document"] = round_verdicts.TOPIC.encode(verdict).decode()
     findings = [
         key

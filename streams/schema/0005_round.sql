@@ -1,7 +1,8 @@
 -- What was said of each round: one row per revision of its verdict, kept for years. `document` is the record itself.
 --
 -- The newest revision counts (view v_round). Times are of successful requests: mean_us and the rest from the planned
--- time, sent_mean_us and the rest from the sent time; NULL where none succeeded. loss_* are packets.
+-- time, sent_mean_us and the rest from the sent time; NULL where none succeeded. loss_* are packets. task_created is when
+-- the task was made, the round's own time where that is not known.
 -- TTL: ROUND_DAYS days.
 CREATE TABLE round ${ON_CLUSTER}
 (
@@ -11,6 +12,7 @@ CREATE TABLE round ${ON_CLUSTER}
     task                LowCardinality(String)  CODEC(ZSTD(1)),
     task_uid            LowCardinality(String)  CODEC(ZSTD(1)),
     kind                LowCardinality(String)  CODEC(ZSTD(1)),
+    task_created        DateTime64(3, 'UTC')    CODEC(Delta(8), ZSTD(1)),
     revision            UInt32                  CODEC(ZSTD(1)),
     final               UInt8                   CODEC(ZSTD(1)),
     verdict             LowCardinality(String)  CODEC(ZSTD(1)),
