@@ -10,7 +10,7 @@ from controller.report_api.material import GROUP
 RESOURCE = "kdoctorreports"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Refusal(Exception):
     """An answer that is no report; ``reason`` is Kubernetes' word for it."""
 
