@@ -30,6 +30,7 @@ class Seed:
     zones: int = 4
     protocols: tuple[str, ...] = ("icmp", "udp", "tcp", "http")
     task: str = "netpatrol/mesh"
+    layer: str = "pod"
     loss: float = 1e-5
     lossy: Mapping[str, float] = field(default_factory=dict)
     # Other data of the same shape, and other Kafka places.
@@ -68,6 +69,7 @@ def insert_sql(seed: Seed, *, first: int, count: int) -> str:
     token = f"seed-{seed.task}-{seed.salt}-{start_s}-{count}"
     return SQL.read_text(encoding="utf-8").format(
         task=seed.task,
+        layer=seed.layer,
         first=first,
         start_s=start_s,
         interval_s=seed.interval_s,

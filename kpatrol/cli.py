@@ -16,16 +16,10 @@ from typing import Any
 import click
 from rich.table import Table
 
+from kpatrol import asking
 from kpatrol.reading.show import make_console
+from kpatrol.trouble import CANNOT_TELL, Trouble
 from topics.connection import BadConfiguration, KafkaConnection
-
-CANNOT_TELL = 2
-
-
-class Trouble(click.ClickException):
-    """One clear line on standard error, and exit code 2."""
-
-    exit_code = CANNOT_TELL
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -282,6 +276,10 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, "kpatrol", "_KPATROL_COMPLETE").source())
+
+
+for _command in asking.COMMANDS:
+    cli.add_command(_command)
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

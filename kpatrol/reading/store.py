@@ -100,6 +100,14 @@ class Store:
         except (ClickHouseError, OSError) as error:
             raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
 
+    def named_rows(self, sql: str) -> tuple[list[str], list[Any]]:
+        """Names and rows of a statement. Raises CannotRead."""
+        try:
+            result = self._client.query(sql)
+            return list(result.column_names), list(result.result_rows)
+        except (ClickHouseError, OSError) as error:
+            raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
+
     def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
         """Rows of a query. Raises CannotRead."""
         try:
