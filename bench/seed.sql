@@ -3,7 +3,7 @@ INSERT INTO probe
 (
     round_id, round_number, round_at, ts, cluster, task, task_uid, proto, layer, src_node, src_zone, src_rack, src_pod, agent,
     incarnation, batch_seq, seq, target, dst, dst_node, dst_zone, dst_rack, peer, src_ip, dst_ip, src_port, dst_port, family,
-    outcome, error_type, status, lateness_us, dur_us, total_us, connect_us, ttfb_us, sent, lost, segs_out, segs_in, retrans,
+    outcome, error_type, status, lateness_us, dur_us, connect_us, ttfb_us, sent, lost, segs_out, segs_in, retrans,
     min_rtt_us, req_bytes, resp_bytes, trace_id, kpart, koff
 )
 SELECT
@@ -40,7 +40,6 @@ SELECT
     if(proto IN ('http', 'https') AND ok, 200, 0),
     late,
     dur,
-    dur + late,
     if(stream, toUInt32(dur * 0.3), 0),
     if(proto IN ('http', 'https') AND ok, toUInt32(dur * 0.9), 0),
     packets,

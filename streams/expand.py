@@ -176,13 +176,10 @@ def expand(deliveries: Sequence[Delivered]) -> pa.RecordBatch:
 
 def _computed(rows: pa.Table, starts_us: list[int], by_batch: Indexes) -> dict[str, Any]:
     starts = np.array(starts_us, dtype=np.int64)
-    late, duration = _numpy(rows, "lateness_us"), _numpy(rows, "dur_us")
-    total = np.minimum(late.astype(np.uint64) + duration, _U32 - 1).astype(np.uint32)
     ts = starts[by_batch] + _numpy(rows, "planned_us").view(np.int64)
     return {
         "round_at": pa.array((starts // 1000)[by_batch]).view(_TS_MS),
         "ts": pa.array(ts).view(_TS_US),
-        "total_us": pa.array(total),
         "outcome": pa.array(_numpy(rows, "outcome").view(np.int8)),
     }
 

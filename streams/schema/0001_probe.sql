@@ -47,7 +47,8 @@ CREATE TABLE probe ${ON_CLUSTER}
     status        UInt16                                      CODEC(ZSTD(1)),
     lateness_us   UInt32                                      CODEC(T64, ZSTD(1)),
     dur_us        UInt32                                      CODEC(T64, ZSTD(1)),
-    total_us      UInt32                                      CODEC(T64, ZSTD(1)),
+    -- From the planned time; computed, not stored (1.3 B/row saved). Not in *: say SELECT *, total_us.
+    total_us      UInt32 ALIAS toUInt32(least(toUInt64(lateness_us) + dur_us, 4294967295)),
     dns_us        UInt32                                      CODEC(T64, ZSTD(1)),
     connect_us    UInt32                                      CODEC(T64, ZSTD(1)),
     tls_us        UInt32                                      CODEC(T64, ZSTD(1)),

@@ -1,6 +1,7 @@
 -- Feeds node_1m with every insert into probe. n_lost is request loss: no valid reply, where one was due (somebody else
 -- at the address, a target that is gone and a cancelled request are neither success nor loss).
 CREATE MATERIALIZED VIEW node_1m_from_probe ${ON_CLUSTER} TO node_1m AS
+WITH toUInt32(least(toUInt64(lateness_us) + dur_us, 4294967295)) AS total_us
 SELECT
     toStartOfMinute(toDateTime(ts, 'UTC')) AS t,
     task,

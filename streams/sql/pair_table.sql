@@ -14,7 +14,7 @@ ${PAIR_COLUMNS},
 FROM
 (
     -- Repeats go by the identity within the round: four times quicker than FINAL, which would merge the whole hour.
-    SELECT *
+    SELECT *, total_us
     FROM probe
     WHERE round_id = {round_id:UInt64}
       AND round_at = fromUnixTimestamp64Milli({round_at_ms:Int64}, 'UTC')

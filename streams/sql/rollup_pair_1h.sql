@@ -16,7 +16,7 @@ ${ROLLUP_COLUMNS},
 FROM
 (
     -- Repeats go by identity, as everywhere. The chunks are of source nodes, so a line is never split; they bound memory.
-    SELECT *
+    SELECT *, total_us
     FROM probe
     WHERE ts >= {t:DateTime('UTC')} AND ts < {t:DateTime('UTC')} + INTERVAL 1 HOUR
       AND round_at >= {t:DateTime('UTC')} - INTERVAL 2 DAY AND round_at < {t:DateTime('UTC')} + INTERVAL 1 HOUR

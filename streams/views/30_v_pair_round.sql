@@ -11,7 +11,7 @@ ${PAIR_COLUMNS}
 FROM
 (
     -- Repeats go by identity. What follows from the round stands here too, so that a filter on it reaches the table.
-    SELECT *
+    SELECT *, total_us
     FROM probe
     LIMIT 1 BY round_id, round_number, round_at, task, task_uid, agent, incarnation, seq
 )

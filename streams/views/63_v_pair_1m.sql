@@ -23,7 +23,7 @@ ${ROLLUP_COLUMNS},
     hist_quantile(h, 0.99) AS p99_us
 FROM
 (
-    SELECT *, toStartOfMinute(toDateTime(ts, 'UTC')) AS t
+    SELECT *, total_us, toStartOfMinute(toDateTime(ts, 'UTC')) AS t
     FROM probe
     LIMIT 1 BY t, task, proto, layer, src_node, dst, size, round_id, agent, incarnation, seq
 ) AS r

@@ -74,9 +74,9 @@ def tell(clickhouse: ClickHouse, now: datetime) -> None:
 
 
 ROUNDS = """
-INSERT INTO round (round_id, round_number, round_at, task, task_uid, kind, revision, final, verdict, why, planned, stored,
-    requests_sent, requests_ok, requests_failed, success_rate, mean_us, p50_us, p90_us, p99_us, max_us, loss_sent,
-    loss_lost, loss_rate, loss_low, loss_high, trust, verdict_delay_s)
+INSERT INTO round (round_id, round_number, round_at, task, task_uid, kind, revision, final, verdict, why, planned,
+    stored, requests_sent, requests_ok, requests_failed, success_rate, mean_us, p50_us, p90_us, p99_us, max_us,
+    loss_sent, loss_lost, loss_rate, loss_low, loss_high, trust, verdict_delay_s)
 SELECT round_id, any(round_number), any(round_at), any(task), 'u', 'NetPatrol', 1, 1,
     if(sum(p.lost) > 3, 'fail', 'succeed'), 'why', count(), count(), count(), countIf(outcome = 'ok'),
     countIf(outcome != 'ok'), countIf(outcome = 'ok') / count(), avg(total_us), quantile(0.5)(total_us),

@@ -39,11 +39,11 @@ READY = "(document.querySelector('#mesh-size') || {textContent: ''}).textContent
 # Three rounds, all pairs of six nodes in two zones; every fifth request to node-3 loses a packet, one is refused.
 SEED = f"""
 INSERT INTO probe (round_id, round_number, round_at, ts, task, task_uid, proto, layer, src_node, src_zone, agent,
-    incarnation, seq, target, dst, dst_node, dst_zone, outcome, status, dur_us, total_us, sent, lost)
+    incarnation, seq, target, dst, dst_node, dst_zone, outcome, status, lateness_us, dur_us, sent, lost)
 SELECT 9007199254740993 + r, 1 + r, at, at + toIntervalMillisecond(n), '{TASK}', 'u', 'http', 'pod',
     concat('node-', toString(src)) AS source, concat('zone-', toString(src % 2)), source, 7, n * {NODES} + d,
     concat('node-', toString(d)) AS goal, goal, goal, concat('zone-', toString(d % 2)),
-    if(d = 3 AND src = 0 AND n = 0, 'refused', 'ok'), 200, 300 + d * 100, 320 + d * 100, 3, d = 3 AND n % 5 = 0
+    if(d = 3 AND src = 0 AND n = 0, 'refused', 'ok'), 200, 20, 300 + d * 100, 3, d = 3 AND n % 5 = 0
 FROM (
     SELECT number % 3 AS r, intDiv(number, 3) % {NODES} AS src, intDiv(number, 3 * {NODES}) % {NODES} AS d,
         intDiv(number, 3 * {NODES * NODES}) AS n,

@@ -74,7 +74,7 @@ def seed(**changes: Any) -> Seed:
 
 def assert_equal_to_raw(clickhouse: ClickHouse) -> None:
     """Every line of every table against raw, each request once by its identity."""
-    raw = "(SELECT * FROM probe LIMIT 1 BY round_id, agent, incarnation, seq) AS p"
+    raw = "(SELECT *, total_us FROM probe LIMIT 1 BY round_id, agent, incarnation, seq) AS p"
     for table, step, keys in (
         ("pair_1h", "toStartOfHour(toDateTime(ts, 'UTC'))", PAIR),
         ("node_1m_closed", "toStartOfMinute(toDateTime(ts, 'UTC'))", NODE),

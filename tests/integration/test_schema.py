@@ -187,7 +187,7 @@ def test_rows_of_the_sink_arrive_as_they_are(writer: ClickHouse) -> None:
     writer.insert_arrow(table="probe", rows=stored([batch(round_id=1, agent="node-0")]), token="types")
     row = numbers(
         writer,
-        "SELECT *, span_id, lower(hex(trace_id)) AS trace, toUnixTimestamp64Micro(ts) AS ts_us, "
+        "SELECT *, total_us, span_id, lower(hex(trace_id)) AS trace, toUnixTimestamp64Micro(ts) AS ts_us, "
         "toUnixTimestamp64Milli(round_at) AS at_ms, toString(dst_ip) AS dst_text "
         "FROM probe WHERE round_id = 1 AND seq = 5",
     )
@@ -199,6 +199,16 @@ def test_rows_of_the_sink_arrive_as_they_are(writer: ClickHouse) -> None:
     assert (row["ts_us"], row["at_ms"]) == (START_US + 5000, START_US // 1000)
     assert row["total_us"] == row["lateness_us"] + row["dur_us"]
     assert row["span_id"] == span_id(trace_id=bytes.fromhex(row["trace"]), seq=5)
+
+
+def test_total_time_stays_at_the_greatest_number_of_its_column(writer: ClickHouse) -> None:
+    rows = stored([batch(round_id=12, agent="node-0", rows=4)])
+    most = pa.array([2**32 - 1] * 4, type=pa.uint32())
+    for name in ("lateness_us", "dur_us"):
+        rows = rows.set_column(rows.schema.names.index(name), name, most)
+    writer.insert_arrow(table="probe", rows=rows, token="most")
+    greatest = numbers(writer, "SELECT min(total_us) AS a, max(total_us) AS b FROM v_probe WHERE round_id = 12")
+    assert greatest == {"a": 2**32 - 1, "b": 2**32 - 1}
 
 
 def test_span_ids_agree_for_many_trace_ids_and_seqs(writer: ClickHouse) -> None:
