@@ -179,16 +179,20 @@ def _kafka_or_lab() -> KafkaConnection:
     "--replication", type=click.IntRange(1, 9), help="Of every topic; left out: 1 for new ones, others keep theirs."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, change nothing.")
+@click.option("--patience-s", default=0.0, type=click.FloatRange(0, 86_400), help="Wait for Kafka that long.")
 @click.option("--json", "as_json", is_flag=True)
-def topics_apply(replication: int | None, dry_run: bool, as_json: bool) -> None:
+def topics_apply(replication: int | None, dry_run: bool, patience_s: float, as_json: bool) -> None:
     """Bring the cluster's topics to the catalogue's form."""
     from aiokafka.errors import KafkaError
 
+    from kpatrol import waiting
     from topics.apply import CannotApply, RefusedTopic, apply
 
     try:
+        if patience_s:
+            waiting.wait(looks=[waiting.look_for_kafka(_kafka())], patience_s=patience_s, say=_say)
         steps = asyncio.run(apply(kafka=_kafka(), replication=replication, dry_run=dry_run))
-    except (RefusedTopic, CannotApply, KafkaError) as error:
+    except (RefusedTopic, CannotApply, KafkaError, waiting.NotReady) as error:
         raise Trouble(str(error)) from error
     rows = [
         {
@@ -201,6 +205,10 @@ def topics_apply(replication: int | None, dry_run: bool, as_json: bool) -> None:
         for s in steps
     ]
     _print_rows(rows, as_json)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 _DONE = {"create": "created", "grow": "grown", "align": "aligned", "keep": "kept"}
@@ -257,13 +265,38 @@ def _live_topics() -> dict[str, dict[str, Any]]:
 @cli.command()
 @click.option("--clickhouse", default="", help="http://user@host:port/database of a writer.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-def migrate(clickhouse: str, dry_run: bool) -> None:
+@click.option("--keep-newer", is_flag=True, help="Leave a database that a newer version has migrated as it is.")
+@click.option("--patience-s", default=0.0, type=click.FloatRange(0, 86_400), help="Wait for ClickHouse that long.")
+def migrate(clickhouse: str, dry_run: bool, keep_newer: bool, patience_s: float) -> None:
     """Bring ClickHouse's tables and views to this version's form."""
     from kpatrol.migrating import CannotMigrate, migrate_tables
 
     try:
-        _print_rows(migrate_tables(url=clickhouse, dry_run=dry_run, env=os.environ), as_json=False)
+        rows = migrate_tables(
+            url=clickhouse, dry_run=dry_run, keep_newer=keep_newer, patience_s=patience_s, env=os.environ
+        )
+        _print_rows(rows, as_json=False)
     except CannotMigrate as error:
+        raise Trouble(str(error)) from error
+
+
+@cli.command("wait")
+@click.option("--role", default="", help="Wait for the topics that this role reads or writes (sink, controller …).")
+@click.option("--tables", is_flag=True, help="Wait until ClickHouse has this version's tables (or a newer one's).")
+@click.option("--url", "urls", multiple=True, help="Wait until this page answers 200; may be said several times.")
+@click.option("--patience-s", default=600.0, show_default=True, type=click.FloatRange(0, 86_400))
+def wait_until_ready(role: str, tables: bool, urls: tuple[str, ...], patience_s: float) -> None:
+    """Return when what a service works with is there (for init containers and `helm test`)."""
+    from kpatrol import waiting
+
+    if not role and not tables and not urls:
+        raise click.UsageError("nothing to wait for: --role ROLE, --tables, --url URL")
+    try:
+        looks = [waiting.look_for_topics(kafka=_kafka(), role=role)] if role else []
+        looks += [waiting.look_for_tables(os.environ)] if tables else []
+        looks += [waiting.look_for_page(url) for url in urls]
+        waiting.wait(looks=looks, patience_s=patience_s, say=_say)
+    except (ValueError, waiting.NotReady) as error:
         raise Trouble(str(error)) from error
 
 

@@ -97,8 +97,8 @@ class Config:
 
 
 _OWN_NAMES = """
-    AGENT NODE ZONE RACK POD GROUP CLUSTER IPV4 IPV6 NODE_IPV4 NODE_IPV6 HTTP_PORT HTTPS_PORT TCP_PORT UDP_PORT
-    TLS_CERT_FILE TLS_KEY_FILE SPOOL_DIR SPOOL_MAX_BYTES HEARTBEAT_S LOOKUPS HEALTH_LISTEN LOG_LEVEL
+    AGENT NODE ZONE RACK POD GROUP CLUSTER IPV4 IPV6 NODE_IPV4 NODE_IPV6 POD_IPS HOST_IPS HTTP_PORT HTTPS_PORT
+    TCP_PORT UDP_PORT TLS_CERT_FILE TLS_KEY_FILE SPOOL_DIR SPOOL_MAX_BYTES HEARTBEAT_S LOOKUPS HEALTH_LISTEN LOG_LEVEL
     DROP_UDP FLAVOUR MAX_RATE MAX_RATE_PER_TARGET MAX_IN_FLIGHT MAX_IN_FLIGHT_PER_TARGET
     KAFKA_BOOTSTRAP KAFKA_SECURITY_PROTOCOL KAFKA_SASL_MECHANISM KAFKA_SASL_USERNAME KAFKA_SASL_PASSWORD_FILE
     KAFKA_SSL_CA_FILE
@@ -113,11 +113,12 @@ def unknown_names(env: Mapping[str, str]) -> list[str]:
 
 
 def _serving(env: Mapping[str, str]) -> Serving:
+    pod, node = _addresses(env, "KPATROL_POD_IPS"), _addresses(env, "KPATROL_HOST_IPS")
     serving = Serving(
-        ipv4=_address(env, "KPATROL_IPV4", 4),
-        ipv6=_address(env, "KPATROL_IPV6", 6),
-        node_ipv4=_address(env, "KPATROL_NODE_IPV4", 4),
-        node_ipv6=_address(env, "KPATROL_NODE_IPV6", 6),
+        ipv4=_address(env, "KPATROL_IPV4", 4) or pod[4],
+        ipv6=_address(env, "KPATROL_IPV6", 6) or pod[6],
+        node_ipv4=_address(env, "KPATROL_NODE_IPV4", 4) or node[4],
+        node_ipv6=_address(env, "KPATROL_NODE_IPV6", 6) or node[6],
         http_port=_port(env, "KPATROL_HTTP_PORT", 80),
         https_port=_port(env, "KPATROL_HTTPS_PORT", 0),
         tcp_port=_port(env, "KPATROL_TCP_PORT", 0),
@@ -127,7 +128,9 @@ def _serving(env: Mapping[str, str]) -> Serving:
         tls_key_file=env.get("KPATROL_TLS_KEY_FILE", ""),
     )
     if not serving.ipv4 and not serving.ipv6:
-        raise BadConfiguration("KPATROL_IPV4, KPATROL_IPV6: neither is set, expected the address peers reach us at")
+        raise BadConfiguration(
+            "KPATROL_IPV4, KPATROL_IPV6, KPATROL_POD_IPS: none is set, expected the address peers reach us at"
+        )
     if serving.https_port and not (serving.tls_cert_file and serving.tls_key_file):
         raise BadConfiguration(
             f"KPATROL_HTTPS_PORT: found {serving.https_port}, allowed only with KPATROL_TLS_CERT_FILE and "
@@ -206,6 +209,18 @@ def _address(env: Mapping[str, str], name: str, family: int) -> str:
     if address is None or address.version != family:
         raise BadConfiguration(f"{name}: found {text!r}, allowed: an IPv{family} address")
     return str(address)
+
+
+def _addresses(env: Mapping[str, str], name: str) -> dict[int, str]:
+    """The first address of each family of a list with commas, as Kubernetes gives a pod's addresses; '' for none."""
+    found = {4: "", 6: ""}
+    for text in filter(None, (word.strip() for word in env.get(name, "").split(","))):
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError as error:
+            raise BadConfiguration(f"{name}: found {text!r}, allowed: IP addresses with commas between") from error
+        found[address.version] = found[address.version] or str(address)
+    return found
 
 
 def _folder(env: Mapping[str, str], name: str) -> Path:

@@ -82,11 +82,12 @@ class ClickHouse:
         *,
         url: str,
         password: str = "",
+        ca_file: str = "",
         timeout_s: float = 30.0,
         attempts: Attempts | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Raises BadConfiguration for an unusable URL; does not connect yet."""
+        """Raises BadConfiguration for an unusable URL; does not connect yet. `ca_file`: PEM, for https."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadConfiguration(f"ClickHouse URL: found {url!r}, expected http(s)://user@host:port/database")
@@ -103,6 +104,7 @@ class ClickHouse:
             "connect_timeout": CONNECT_TIMEOUT_S,
             "send_receive_timeout": timeout_s,
             "autogenerate_session_id": False,
+            **({"ca_cert": ca_file} if ca_file else {}),
             # Compression costs more than it saves on the way to the same machine.
             "compress": parts.hostname not in ("127.0.0.1", "localhost", "::1"),
         }
@@ -113,12 +115,13 @@ class ClickHouse:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "ClickHouse":
-        """From KPATROL_CLICKHOUSE_URL and KPATROL_CLICKHOUSE_PASSWORD_FILE. Raises BadConfiguration, OSError."""
+        """From KPATROL_CLICKHOUSE_URL, _PASSWORD_FILE and _CA_FILE. Raises BadConfiguration, OSError."""
         url = env.get("KPATROL_CLICKHOUSE_URL", "")
         if not url:
             raise BadConfiguration("KPATROL_CLICKHOUSE_URL: not set, expected http(s)://user@host:port/database")
         file = env.get("KPATROL_CLICKHOUSE_PASSWORD_FILE", "")
-        return cls(url=url, password=Path(file).read_text(encoding="utf-8").strip() if file else "")
+        password = Path(file).read_text(encoding="utf-8").strip() if file else ""
+        return cls(url=url, password=password, ca_file=env.get("KPATROL_CLICKHOUSE_CA_FILE", ""))
 
     def close(self) -> None:
         """Closes the connections; the object connects again when used again."""

@@ -28,6 +28,7 @@ class StreamsConfig:
     kafka: KafkaConnection
     clickhouse_url: str
     clickhouse_password: str = ""
+    clickhouse_ca_file: str = ""
     log_level: str = "INFO"
     health: Listen | None = None
     session_timeout_s: float = 20.0
@@ -49,6 +50,7 @@ class StreamsConfig:
             kafka=KafkaConnection.from_env(env),
             clickhouse_url=url,
             clickhouse_password=Path(password_file).read_text().strip() if password_file else "",
+            clickhouse_ca_file=env.get("KPATROL_CLICKHOUSE_CA_FILE", ""),
             log_level=level,
             health=listen(env.get("KPATROL_HEALTH_LISTEN", "")),
             session_timeout_s=session_timeout_s(env.get("KPATROL_SESSION_TIMEOUT_S", "20")),

@@ -141,6 +141,7 @@ class Office:
         self._database = ClickHouse(
             url=config.clickhouse_url,
             password=config.clickhouse_password,
+            ca_file=config.clickhouse_ca_file,
             timeout_s=CLICKHOUSE_TIMEOUT_S,
             attempts=Attempts(count=1),
         )

@@ -22,7 +22,12 @@ class SinkStore:
 
     def __init__(self, config: StreamsConfig) -> None:
         """Raises BadConfiguration for an unusable URL."""
-        self._door = ClickHouse(url=config.clickhouse_url, password=config.clickhouse_password, attempts=ONE_TRY)
+        self._door = ClickHouse(
+            url=config.clickhouse_url,
+            password=config.clickhouse_password,
+            ca_file=config.clickhouse_ca_file,
+            attempts=ONE_TRY,
+        )
 
     def ping(self) -> None:
         """Return when it answers and `probe` is there."""
