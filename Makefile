@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak lint format clean
+.PHONY: help demo test check bench manifests soak lint format clean
 
 help: ## these lines
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,10 @@ bench: ## measurements with a budget, side by side with their peers; writes benc
 	@$(PYTHON) kpatrol/preflight.py bench
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/python -m bench
+
+manifests: ## deploy/small.yaml from the chart (Helm; built once by Go where there is none)
+	@$(MAKE) --no-print-directory --silent $(READY)
+	@$(BIN)/python -m deploy.render
 
 soak: ## long runs: chaos and accuracy; by hand, figures go to bench/
 	@$(PYTHON) kpatrol/preflight.py soak

@@ -49,7 +49,7 @@ def test_everything_can_be_set() -> None:
         ({"KPATROL_IPV4": "fd00::1"}, "KPATROL_IPV4: found 'fd00::1', allowed: an IPv4 address"),
         (
             {"KPATROL_IPV4": ""},
-            "KPATROL_IPV4, KPATROL_IPV6: neither is set, expected the address peers reach us at",
+            "KPATROL_IPV4, KPATROL_IPV6, KPATROL_POD_IPS: none is set, expected the address peers reach us at",
         ),
         ({"KPATROL_HTTP_PORT": "http"}, "KPATROL_HTTP_PORT: found 'http', allowed: a whole number from 0 to 65535"),
         ({"KPATROL_UDP_PORT": "65536"}, "KPATROL_UDP_PORT: found '65536', allowed: a whole number from 0 to 65535"),
@@ -78,3 +78,16 @@ def test_a_setting_that_cannot_be_used_is_named(change: dict[str, str], message:
 def test_misspelt_names_are_told() -> None:
     env = GOOD | {"KPATROL_HEARTBEATS": "1", "KPATROL_LAB_ID": "x", "HOME": "/"}
     assert unknown_names(env) == ["KPATROL_HEARTBEATS"]
+
+
+def test_addresses_may_come_as_kubernetes_gives_them() -> None:
+    pod = {k: v for k, v in GOOD.items() if k != "KPATROL_IPV4"}
+    serving = Config.from_env(pod | {"KPATROL_POD_IPS": "fd00::7,10.1.2.3", "KPATROL_HOST_IPS": "192.0.2.1"}).serving
+    assert (serving.ipv4, serving.ipv6, serving.node_ipv4, serving.node_ipv6) == (
+        "10.1.2.3",
+        "fd00::7",
+        "192.0.2.1",
+        "",
+    )
+    with pytest.raises(BadConfiguration, match="KPATROL_POD_IPS: found 'x'"):
+        Config.from_env(pod | {"KPATROL_POD_IPS": "x"})
