@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kpatrol.lab import cgroups
 from kpatrol.lab.commands import run_command
 from kpatrol.lab.errors import LabError
-from kpatrol.lab.processes import ProcessIdentity, is_alive, marked_processes
+from kpatrol.lab.processes import ProcessIdentity, identity_of, is_alive, marked_processes
 from kpatrol.lab.state import MANIFEST, Entry, LabState, boot_id, locked, read_manifest
 
 _KILL_WAIT_S = 5.0
@@ -80,6 +81,7 @@ def _remove(lab_id: str, folder: Path, entries: list[Entry]) -> Removed:
     mounts = _remove_each(sorted(_names(entries, "mount"), reverse=True), _unmount, failures)
     namespaces = _remove_each(_names(entries, "namespace"), _delete_namespace, failures)
     links = _remove_each(_names(entries, "link"), _delete_link, failures)
+    _remove_each(_names(entries, "cgroup"), _remove_cgroup, failures)
     for path in [*map(Path, _names(entries, "folder")), folder]:
         shutil.rmtree(path, ignore_errors=True)
         if path.exists():
@@ -108,13 +110,13 @@ def _remove_each(names: Iterable[str], remove: _Remover, failures: list[str]) ->
     return count
 
 
-def _kill_all(lab_id: str, entries: Iterable[Entry]) -> int:
+def _kill_all(lab_id: str, entries: list[Entry]) -> int:
     """Kill until nothing of the lab is left: a process may have started another in between."""
     recorded = [ProcessIdentity(entry.pid, entry.started) for entry in entries if entry.kind == "process"]
     killed: set[ProcessIdentity] = set()
     end = time.monotonic() + _KILL_WAIT_S
     while time.monotonic() < end:
-        left = {*filter(is_alive, recorded), *marked_processes(lab_id)}
+        left = {*filter(is_alive, recorded), *marked_processes(lab_id), *_in_cgroups(entries)}
         if not left:
             break
         for identity in left - killed:
@@ -122,6 +124,18 @@ def _kill_all(lab_id: str, entries: Iterable[Entry]) -> int:
         killed |= left
         time.sleep(0.02)
     return len(killed)
+
+
+def _in_cgroups(entries: Iterable[Entry]) -> list[ProcessIdentity]:
+    pids = {pid for name in _names(entries, "cgroup") for pid in cgroups.processes_of(name)}
+    return [identity for pid in pids if (identity := identity_of(pid)) is not None]
+
+
+def _remove_cgroup(name: str) -> bool:
+    try:
+        return cgroups.remove_group(name)
+    except OSError as failed:
+        raise LabError(f"cannot remove the control group {name}: {failed}") from failed
 
 
 def _kill(identity: ProcessIdentity) -> None:

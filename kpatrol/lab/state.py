@@ -22,7 +22,7 @@ from typing import Literal
 from kpatrol.lab.errors import LabError
 from kpatrol.lab.processes import ProcessIdentity
 
-EntryKind = Literal["boot", "process", "namespace", "link", "mount", "folder"]
+EntryKind = Literal["boot", "process", "namespace", "link", "mount", "folder", "cgroup"]
 MANIFEST = "manifest.jsonl"
 # Holds the user's own id for a lab that was started again inside a user namespace, where it looks like root but is not.
 USERNS_VARIABLE = "KPATROL_LAB_USERNS_UID"
@@ -139,6 +139,10 @@ class LabState:
 
     def register_mount(self, path: Path) -> None:
         self._write(Entry(kind="mount", name=str(path)))
+
+    def register_cgroup(self, name: str) -> None:
+        """A control group below the root of every hierarchy; whatever runs in it is the lab's."""
+        self._write(Entry(kind="cgroup", name=name))
 
     def entries(self) -> list[Entry]:
         return read_manifest(self.folder / MANIFEST)

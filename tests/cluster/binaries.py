@@ -56,6 +56,7 @@ BUILDS = (
     Build(folder=f"etcd-{ETCD_VERSION}", module="etcd", packages={"etcd": "."}),
     _kubernetes("kube-apiserver", "kubectl"),
     _kubernetes("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
+    Build(folder="pause-1", module="pause", packages={"pause": "."}),
     Build(folder=f"helm-{HELM_VERSION}", module="helm", packages={"helm": "helm.sh/helm/v3/cmd/helm"}),
 )
 NAMES = tuple(name for build in BUILDS for name in build.packages)

@@ -99,4 +99,18 @@ def controller_manager_arguments(kubeconfig: Path, files: AccessFiles, *, port: 
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",
+        # A node that is silent for this long is NotReady; tests do not wait for the usual 50 s.
+        "--node-monitor-grace-period=20s",
+        "--node-monitor-period=2s",
+    ]
+
+
+def scheduler_arguments(kubeconfig: Path) -> list[str]:
+    """kube-scheduler, one of a kind."""
+    return [
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
     ]

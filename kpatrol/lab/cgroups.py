@@ -1,0 +1,56 @@
+"""Control groups made for a lab: what runs in them is the lab's, whoever started it (a container's processes carry no
+mark of ours in their environment)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+def hierarchies() -> list[Path]:
+    """The folders that groups are made in: one of version 2, or one for each controller of version 1."""
+    if (_ROOT / "cgroup.controllers").exists():
+        return [_ROOT]
+    # Some are links to others (cpu → cpu,cpuacct).
+    return sorted({folder.resolve() for folder in _ROOT.iterdir() if (folder / "cgroup.procs").exists()})
+
+
+def make_group(name: str) -> None:
+    """Make it in every hierarchy. In version 1 a cpuset must be given its CPUs before it can hold anything."""
+    for folder in hierarchies():
+        group = folder / name
+        group.mkdir(exist_ok=True)
+        for setting in ("cpuset.cpus", "cpuset.mems"):
+            own = group / setting
+            if own.exists() and not own.read_text().strip():
+                own.write_text((folder / setting).read_text())
+
+
+def processes_of(name: str) -> set[int]:
+    """The process ids in the group and below."""
+    found: set[int] = set()
+    for group in _groups(name):
+        try:
+            found |= {int(word) for word in (group / "cgroup.procs").read_text().split()}
+        except OSError:
+            continue  # gone meanwhile
+    return found
+
+
+def remove_group(name: str) -> bool:
+    """Remove it, from the deepest up; false when it was not there. Raises OSError while something runs in it."""
+    groups = list(_groups(name))
+    for group in groups:
+        group.rmdir()
+    return bool(groups)
+
+
+def _groups(name: str) -> Iterator[Path]:
+    for folder in hierarchies():
+        top = folder / name
+        if top.is_dir():
+            below = [path for path in top.rglob("*") if path.is_dir()]
+            yield from sorted(below, key=lambda path: len(path.parts), reverse=True)
+            yield top
