@@ -20,12 +20,14 @@ def hierarchies() -> list[Path]:
 def make_group(name: str) -> None:
     """Make it in every hierarchy. In version 1 a cpuset must be given its CPUs before it can hold anything."""
     for folder in hierarchies():
-        group = folder / name
-        group.mkdir(exist_ok=True)
-        for setting in ("cpuset.cpus", "cpuset.mems"):
-            own = group / setting
-            if own.exists() and not own.read_text().strip():
-                own.write_text((folder / setting).read_text())
+        group = folder
+        for part in Path(name).parts:
+            group /= part
+            group.mkdir(exist_ok=True)
+            for setting in ("cpuset.cpus", "cpuset.mems"):
+                own = group / setting
+                if own.exists() and not own.read_text().strip():
+                    own.write_text((group.parent / setting).read_text())
 
 
 def processes_of(name: str) -> set[int]:

@@ -142,7 +142,7 @@ def _start(
     peer_url = f"http://{_LOOPBACK}:{peer}"
     start("etcd", etcd_arguments(folder=folder / "etcd", client_url=options.etcd_url, peer_url=peer_url))
     start("kube-apiserver", apiserver_arguments(options, access.files))
-    wait_ready(url, ca=access.files.ca, kubeconfig=kubeconfig, children=children)
+    wait_ready(url, ca=access.files.ca, children=children)
     if controllers:
         start("kube-controller-manager", controller_manager_arguments(kubeconfig, access.files, port=free_port()))
     return ApiServer(
@@ -159,7 +159,7 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
 
 
-def wait_ready(url: str, *, ca: Path, kubeconfig: Path, children: Sequence[Child]) -> None:
+def wait_ready(url: str, *, ca: Path, children: Sequence[Child]) -> None:
     """Until /readyz answers 200 (anybody may ask); raises LabError when a child ends or time is up."""
     context = ssl.create_default_context(cafile=str(ca))
     end = time.monotonic() + READY_S

@@ -188,18 +188,16 @@ def running_cluster(
     for removed in clean_leftovers(base):
         say(str(removed))
     lab = LabState.create(base)
-    started: list[Child] = []
-    cluster: Cluster | None = None
     try:
-        cluster = _build(lab, programs, started, template=template, nodes=nodes, spare=spare, dual=dual)
+        cluster = _build(lab, programs, template=template, nodes=nodes, spare=spare, dual=dual)
         start_nodes(list(cluster.nodes.values()), template=template)
         cluster.wait_nodes_ready()
         yield cluster
     finally:
         removed = tear_down(lab)
         say(str(removed))
-    if removed.failures:
-        raise LabError(str(removed))
+        if removed.failures:
+            raise LabError(str(removed))
 
 
 def start_nodes(nodes: Sequence[KubeNode], *, template: Path) -> None:
@@ -213,21 +211,13 @@ def start_nodes(nodes: Sequence[KubeNode], *, template: Path) -> None:
         node.start_proxy()
 
 
-def _build(
-    lab: LabState,
-    programs: dict[str, Path],
-    started: list[Child],
-    *,
-    template: Path,
-    nodes: int,
-    spare: int,
-    dual: bool,
-) -> Cluster:
+def _build(lab: LabState, programs: dict[str, Path], *, template: Path, nodes: int, spare: int, dual: bool) -> Cluster:
     folder = lab.bulk_folder()
     cgroup = f"kp-{lab.id}"
     lab.register_cgroup(cgroup)
-    cgroups.make_group(cgroup)
     names = [f"node-{number}" for number in range(1, nodes + spare + 1)]
+    for name in ("", *names):
+        cgroups.make_group(f"{cgroup}/{name}")
     specs = [NodeSpec(name=name, zone=f"zone-{i % 2 + 1}") for i, name in enumerate(names)]
     network = build_network(lab=lab, mode="root", specs=[*specs, NodeSpec(name=CONTROL)], ipv6=dual)
     ranges = {name: pod_range(number, dual=dual) for number, name in enumerate(names, start=1)}
@@ -236,10 +226,17 @@ def _build(
     access = Access(folder=folder / "pki", names=[control.address, control.ctl_address, API_SERVICE])
     url, inside = f"https://{control.ctl_address}:{_PORT}", f"https://{control.address}:{_PORT}"
     kubeconfig = access.certificate_user("admin", groups=[ADMINISTRATORS], server=url)
-    audit = folder / "audit.log"
-    _start_control_plane(
-        lab, programs, started, access=access, control=control, folder=folder, audit=audit, dual=dual, url=url
+    options = ApiOptions(
+        bind="0.0.0.0",
+        advertise=control.address,
+        port=_PORT,
+        services=f"{SERVICES},{SERVICES6}" if dual else str(SERVICES),
+        etcd_url="http://127.0.0.1:2379",
+        audit_log=folder / "audit.log",
+        audit_policy=write_audit_policy(folder / "audit-policy.yaml"),
+        aggregator_routing=True,
     )
+    _start_control_plane(lab, programs, options, access=access, control=control, url=url)
     kube_nodes = [
         KubeNode(
             node=network.nodes[name],
@@ -249,7 +246,7 @@ def _build(
             register=lab,
             programs=programs,
             users=_node_users(access, name, server=inside),
-            cgroup=cgroup,
+            cgroup=f"{cgroup}/{name}",
         )
         for name in names
     ]
@@ -260,7 +257,7 @@ def _build(
         access=access,
         url=url,
         kubeconfig=kubeconfig,
-        audit_log=audit,
+        audit_log=options.audit_log,
         commands=Kubectl(program=programs["kubectl"], kubeconfig=kubeconfig, folder=folder),
         dual=dual,
         nodes={node.name: node for node in kube_nodes[:nodes]},
@@ -286,29 +283,9 @@ def _node_users(access: Access, name: str, *, server: str) -> NodeUsers:
 
 
 def _start_control_plane(
-    lab: LabState,
-    programs: dict[str, Path],
-    started: list[Child],
-    *,
-    access: Access,
-    control: Node,
-    folder: Path,
-    audit: Path,
-    dual: bool,
-    url: str,
+    lab: LabState, programs: dict[str, Path], options: ApiOptions, *, access: Access, control: Node, url: str
 ) -> None:
-    options = ApiOptions(
-        bind="0.0.0.0",
-        advertise=control.address,
-        port=_PORT,
-        services=f"{SERVICES},{SERVICES6}" if dual else str(SERVICES),
-        etcd_url="http://127.0.0.1:2379",
-        audit_log=audit,
-        audit_policy=write_audit_policy(folder / "audit-policy.yaml"),
-        aggregator_routing=True,
-    )
-    server = f"https://{control.address}:{_PORT}"
-    admin = access.certificate_user("control-plane", groups=[ADMINISTRATORS], server=url)
+    folder, server = options.audit_log.parent, f"https://{control.address}:{_PORT}"
     manager = access.certificate_user("system:kube-controller-manager", groups=[], server=server)
     scheduler = access.certificate_user("system:kube-scheduler", groups=[], server=server)
     commands = {
@@ -318,8 +295,9 @@ def _start_control_plane(
         "kube-scheduler": scheduler_arguments(scheduler),
     }
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    started: list[Child] = []
     for name, arguments in commands.items():
         argv = [*enter(control), str(programs[name]), *arguments]
         started.append(spawn(register=lab, name=name, argv=argv, environment=environment, log=folder / f"{name}.log"))
         if name == "kube-apiserver":
-            wait_ready(url, ca=access.files.ca, kubeconfig=admin, children=started)
+            wait_ready(url, ca=access.files.ca, children=started)

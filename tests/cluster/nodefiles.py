@@ -115,7 +115,7 @@ def kubelet_config(folder: Path, *, ca: Path, cgroup: str, resolver: Path) -> st
             "failCgroupV1": False,
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": f"/{cgroup}",
-            "cgroupsPerQOS": False,
+            "cgroupsPerQOS": True,
             "enforceNodeAllocatable": [],
             "localStorageCapacityIsolation": False,
             "failSwapOn": False,
