@@ -16,7 +16,7 @@ from controller.report_api.forms import Form, chosen
 from controller.report_api.front_proxy import FrontProxy, caller
 from controller.report_api.listing import Piece, as_list, known_tasks, number, partial, piece, selection, table
 from controller.report_api.live import LiveTasks
-from controller.report_api.material import GROUP, VERSION, Material
+from controller.report_api.material import GROUP, VERSION, Material, ends_us
 from controller.report_api.names import hint, report_name, tasks_named
 from controller.report_api.refusals import (
     RESOURCE,
@@ -37,8 +37,6 @@ TARGETS_MOST = 5000
 LIST_TARGETS_MOST = 200
 # Whole reports in one piece of a list, where the caller takes it in pieces.
 PIECE_MOST = 25
-# How long before the end of a round others may have begun that still ran.
-BESIDE_US = 3_600_000_000
 COMPRESS_FROM_BYTES = 128 << 10
 
 _BASE = f"/apis/{GROUP}/{VERSION}"
@@ -110,7 +108,7 @@ class ReportApi:
             kind = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
             return _reply(request, {**kind, "metadata": dict(part.metadata), "items": items}, form)
         part = piece(found, selected, most=PIECE_MOST)
-        items = [document(await self._filled(material, limit=LIST_TARGETS_MOST)) for material in part.reports]
+        items = [document(filled) for filled in await self._filled(part.reports, limit=LIST_TARGETS_MOST)]
         return _reply(request, as_list(items, part.metadata), form)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
@@ -128,7 +126,7 @@ class ReportApi:
         limit = min(number(request.query, "limit") or TARGETS_MOST, TARGETS_MOST)
         offset, round_number = number(request.query, "continue"), number(request.query, "round")
         agent = request.query.get("agent", "")
-        filled = await self._filled(material, limit=limit, offset=offset, round_number=round_number, agent=agent)
+        (filled,) = await self._filled([material], limit=limit, offset=offset, round_number=round_number, agent=agent)
         if round_number and filled.verdict is None:
             raise not_found(name, f"round {round_number} is not known, the newest is {material.done_rounds}")
         return _reply(request, document(filled), form)
@@ -145,26 +143,37 @@ class ReportApi:
         return known_tasks(await self.history.tasks(), self.live.live_tasks())
 
     async def _filled(
-        self, material: Material, *, limit: int, offset: int = 0, round_number: int = 0, agent: str = ""
-    ) -> Material:
-        if material.history is None:
-            return material
-        who = {"task": material.task, "uid": material.history.uid}
-        verdict = await self.history.verdict(number=round_number, **who)
-        if verdict is None:
-            return material
+        self, materials: Sequence[Material], *, limit: int, offset: int = 0, round_number: int = 0, agent: str = ""
+    ) -> list[Material]:
+        """The reports with their rounds; one of which none is over stays as it is."""
+        tasks = [material.history for material in materials if material.history is not None]
+        if not tasks:
+            return list(materials)
+        verdicts = await self.history.verdicts(tasks, number=round_number)
+        failed = await self.history.failed_rounds(tasks)
         # One more than is shown says whether there are more.
-        lines = list(await self.history.target_lines(verdict, limit=limit + 1, offset=offset, agent=agent))
-        at_us = max([verdict.start_us, *(line.last_us for line in lines)])
-        return replace(
-            material,
-            verdict=verdict,
-            failed_rounds=await self.history.failed_rounds(**who),
-            lines=lines[:limit],
-            beside=await self.history.beside(at_us=at_us, within_us=BESIDE_US),
-            offset=offset,
-            next_offset=offset + limit if len(lines) > limit else 0,
-        )
+        lines = await self.history.target_lines(list(verdicts.values()), limit=limit + 1, offset=offset, agent=agent)
+        minutes = {ends_us(told, lines.get(told.round_id, ())) // 60_000_000 for told in verdicts.values()}
+        beside = {minute: await self.history.beside(minute) for minute in sorted(minutes)}
+        filled = []
+        for material in materials:
+            told = verdicts.get(material.uid)
+            if told is None or material.history is None:
+                filled.append(material)
+                continue
+            own = lines.get(told.round_id, ())
+            filled.append(
+                replace(
+                    material,
+                    verdict=told,
+                    failed_rounds=failed.get(material.uid, ()),
+                    lines=own[:limit],
+                    beside=beside[ends_us(told, own) // 60_000_000],
+                    offset=offset,
+                    next_offset=offset + limit if len(own) > limit else 0,
+                )
+            )
+        return filled
 
     def _caller(self, request: web.Request) -> Any:
         transport = request.transport

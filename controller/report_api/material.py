@@ -147,6 +147,11 @@ def _part(verdict: RoundVerdict, account: AgentAccount, lines: Sequence[TargetLi
     )
 
 
+def ends_us(verdict: RoundVerdict, lines: Sequence[TargetLine]) -> int:
+    """When the last request of a round was over, microseconds since the epoch."""
+    return max([verdict.start_us, *(line.last_us for line in lines if line.finished)])
+
+
 def expectation(spec: Mapping[str, Any]) -> tuple[float, float]:
     """(least share of successes, greatest mean delay in ms) of a task."""
     thresholds = spec.get("thresholds")
@@ -189,10 +194,8 @@ def running_load(material: Material, *, at_us: int) -> dict[str, int]:
     for other in material.beside:
         duration_s = float((other.spec.get("request") or {}).get("durationInSecond", 0))
         runs = other.start_us <= at_us and other.start_us + duration_s * 1e6 >= at_us
-        itself = material.verdict is not None and (other.task, other.start_us) == (
-            material.task,
-            material.verdict.start_us // 1000 * 1000,
-        )
+        started_us = material.verdict.start_us // 1000 * 1000 if material.verdict is not None else 0
+        itself = (other.task, other.start_us) == (material.task, started_us)
         if other.kind in _LOADS and (runs or itself):
             load[_LOADS[other.kind]] += booked_qps(kind=other.kind, spec=other.spec)
     return load

@@ -26,23 +26,33 @@ SELECT task, task_uid AS uid, any(kind) AS kind, toUnixTimestamp64Milli(min(task
     uniqExact(round_number) AS rounds, argMax(verdict, (round_number, revision)) AS verdict
 FROM v_round_revision GROUP BY task, task_uid ORDER BY last_ms, uid
 """
+# Documents are large: only those asked for are read, by the key that their table is sorted by.
 _NEWEST = """
-SELECT document FROM v_round_revision
-WHERE task = {task:String} AND task_uid = {uid:String} AND ({number:UInt32} = 0 OR round_number = {number:UInt32})
-ORDER BY round_number DESC, revision DESC LIMIT 1
+SELECT task_uid AS uid, document FROM v_round_revision
+WHERE task IN {tasks:Array(String)} AND (task, round_at, round_id, revision) IN (
+    SELECT task, round_at, round_id, revision FROM v_round_revision
+    WHERE task IN {tasks:Array(String)} AND task_uid IN {uids:Array(String)}
+        AND ({number:UInt32} = 0 OR round_number = {number:UInt32})
+    ORDER BY round_number DESC, revision DESC LIMIT 1 BY task_uid
+)
 """
 _FAILED = """
-SELECT round_number FROM v_round_revision WHERE task = {task:String} AND task_uid = {uid:String}
-GROUP BY round_number HAVING argMax(verdict, revision) = 'fail' ORDER BY round_number
+SELECT task_uid AS uid, round_number FROM v_round_revision
+WHERE task IN {tasks:Array(String)} AND task_uid IN {uids:Array(String)}
+GROUP BY task_uid, round_number HAVING argMax(verdict, revision) = 'fail' ORDER BY round_number
 """
+# The verdict on a round comes after its end: what was judged before began and ended before.
 _BESIDE = """
 SELECT task, any(kind) AS kind, toUnixTimestamp64Micro(toDateTime64(round_at, 6, 'UTC')) AS start_us,
     any(JSONExtractRaw(document, 'spec')) AS spec
 FROM v_round_revision
-WHERE round_at <= fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC')
-    AND round_at > fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
+WHERE round_at BETWEEN fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
+        AND fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
+    AND verdict_at >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
 GROUP BY task, round_at
 """
+# How long before the end of a round others may have begun that still ran.
+BESIDE_MS = 3_600_000
 
 
 class CannotRead(Exception):
@@ -114,22 +124,22 @@ class History(Protocol):
         """Every task that a verdict was told of, oldest last round first. Raises CannotRead."""
         ...
 
-    async def verdict(self, *, task: str, uid: str, number: int = 0) -> RoundVerdict | None:
-        """The newest revision of a round, by default of the newest round. Raises CannotRead."""
+    async def verdicts(self, tasks: Sequence[TaskLine], *, number: int = 0) -> Mapping[str, RoundVerdict]:
+        """By uid the newest revision of a round of each task, by default of its newest round. Raises CannotRead."""
         ...
 
-    async def failed_rounds(self, *, task: str, uid: str) -> Sequence[int]:
-        """Numbers of the rounds that failed. Raises CannotRead."""
+    async def failed_rounds(self, tasks: Sequence[TaskLine]) -> Mapping[str, Sequence[int]]:
+        """By uid the numbers of the rounds that failed. Raises CannotRead."""
         ...
 
     async def target_lines(
-        self, verdict: RoundVerdict, *, limit: int, offset: int = 0, agent: str = ""
-    ) -> Sequence[TargetLine]:
-        """The targets of a round, worst first. Raises CannotRead."""
+        self, rounds: Sequence[RoundVerdict], *, limit: int, offset: int = 0, agent: str = ""
+    ) -> Mapping[int, Sequence[TargetLine]]:
+        """By round id its targets, worst first: ``limit`` of them behind the first ``offset``. Raises CannotRead."""
         ...
 
-    async def beside(self, *, at_us: int, within_us: int) -> Sequence[Beside]:
-        """Rounds that began within ``within_us`` before ``at_us``. Raises CannotRead."""
+    async def beside(self, minute: int) -> Sequence[Beside]:
+        """Rounds that may have run in that minute since the epoch. Raises CannotRead."""
         ...
 
 
@@ -162,29 +172,39 @@ class ClickHouseHistory:
     async def tasks(self) -> Sequence[TaskLine]:
         return [TaskLine(**row) for row in await self._rows(_TASKS, {})]
 
-    async def verdict(self, *, task: str, uid: str, number: int = 0) -> RoundVerdict | None:
-        rows = await self._rows(_NEWEST, {"task": task, "uid": uid, "number": number})
-        return msgspec.json.decode(rows[0]["document"], type=RoundVerdict) if rows else None
+    async def verdicts(self, tasks: Sequence[TaskLine], *, number: int = 0) -> Mapping[str, RoundVerdict]:
+        rows = await self._rows(_NEWEST, _whose(tasks) | {"number": number})
+        return {row["uid"]: msgspec.json.decode(row["document"], type=RoundVerdict) for row in rows}
 
-    async def failed_rounds(self, *, task: str, uid: str) -> Sequence[int]:
-        return [row["round_number"] for row in await self._rows(_FAILED, {"task": task, "uid": uid})]
+    async def failed_rounds(self, tasks: Sequence[TaskLine]) -> Mapping[str, Sequence[int]]:
+        found: dict[str, list[int]] = {}
+        for row in await self._rows(_FAILED, _whose(tasks)):
+            found.setdefault(row["uid"], []).append(row["round_number"])
+        return found
 
     async def target_lines(
-        self, verdict: RoundVerdict, *, limit: int, offset: int = 0, agent: str = ""
-    ) -> Sequence[TargetLine]:
-        until_us = max(verdict.deadline_us, verdict.at_us, verdict.start_us)
-        parameters = {
-            "round_at_ms": verdict.start_us // 1000,
-            "round_id": verdict.round_id,
-            "until_ms": until_us // 1000 + 1,
-            "agent": agent,
-            "limit": limit,
-            "offset": offset,
-        }
-        return [TargetLine(**row) for row in await self._rows(self._target_lines, parameters)]
+        self, rounds: Sequence[RoundVerdict], *, limit: int, offset: int = 0, agent: str = ""
+    ) -> Mapping[int, Sequence[TargetLine]]:
+        found: dict[int, list[TargetLine]] = {}
+        # Rounds of one day are asked for at once: rows are kept by day.
+        for together in _by_day(rounds):
+            parameters = {
+                "round_ids": [told.round_id for told in together],
+                "first_ms": min(told.start_us for told in together) // 1000,
+                "last_ms": max(told.start_us for told in together) // 1000,
+                "until_ms": max(max(told.deadline_us, told.at_us) for told in together) // 1000 + 1,
+                "agent": agent,
+                "limit": limit,
+                "offset": offset,
+            }
+            for row in await self._rows(self._target_lines, parameters):
+                found.setdefault(row.pop("round_id"), []).append(TargetLine(**row))
+        return found
 
-    async def beside(self, *, at_us: int, within_us: int) -> Sequence[Beside]:
-        rows = await self._rows(_BESIDE, {"at_ms": at_us // 1000, "since_ms": (at_us - within_us) // 1000})
+    async def beside(self, minute: int) -> Sequence[Beside]:
+        from_ms = minute * 60_000
+        times = {"since_ms": from_ms - BESIDE_MS, "from_ms": from_ms, "until_ms": from_ms + 60_000}
+        rows = await self._rows(_BESIDE, times)
         return [Beside(**row | {"spec": msgspec.json.decode(row["spec"] or "{}")}) for row in rows]
 
     async def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -201,6 +221,17 @@ class ClickHouseHistory:
             with self._lock:
                 self._client = None
             raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
+
+
+def _whose(tasks: Sequence[TaskLine]) -> dict[str, Any]:
+    return {"tasks": [task.task for task in tasks], "uids": [task.uid for task in tasks]}
+
+
+def _by_day(rounds: Sequence[RoundVerdict]) -> list[list[RoundVerdict]]:
+    days: dict[int, list[RoundVerdict]] = {}
+    for told in rounds:
+        days.setdefault(told.start_us // 86_400_000_000, []).append(told)
+    return list(days.values())
 
 
 def _short(error: Exception) -> str:

@@ -1,5 +1,6 @@
--- One line per agent and target of a round, worst first, from the single requests; a request stored twice counts once.
+-- One line per agent and target of some rounds, worst first in each, from the single requests; a request stored twice counts once.
 SELECT
+    round_id,
     agent,
     any(src_node) AS node,
     any(src_pod) AS pod,
@@ -21,7 +22,7 @@ SELECT
     sum(resp_bytes) AS bytes,
     toUnixTimestamp64Micro(minIf(ts, outcome != 'unsent')) AS first_us,
     toUnixTimestamp64Micro(maxIf(ts + toIntervalMicrosecond(dur_us), outcome != 'unsent')) AS last_us,
-    count() OVER (PARTITION BY agent) AS agent_targets,
+    count() OVER (PARTITION BY round_id, agent) AS agent_targets,
     sum(sent) AS packets_sent,
     sum(lost) AS packets_lost,
     avgIf(dur_us, outcome = 'ok') AS mean_us,
@@ -31,15 +32,17 @@ SELECT
 FROM
 (
     SELECT
-        agent, incarnation, seq, src_node, src_pod, target, dst AS src_dst, dst_ip AS address, dst_port AS port, proto,
+        round_id, agent, incarnation, seq, src_node, src_pod, target, dst AS src_dst, dst_ip AS address, dst_port AS port, proto,
         layer AS way, size, outcome, error_type, status, resp_bytes, ts, dur_us, sent, lost
     FROM v_probe
-    WHERE round_at = fromUnixTimestamp64Milli({round_at_ms:Int64}, 'UTC') AND round_id = {round_id:UInt64}
-        AND ts >= fromUnixTimestamp64Milli({round_at_ms:Int64}, 'UTC')
-        AND ts < fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
+    WHERE round_id IN {round_ids:Array(UInt64)}
+        AND round_at BETWEEN fromUnixTimestamp64Milli({first_ms:Int64}, 'UTC')
+            AND fromUnixTimestamp64Milli({last_ms:Int64}, 'UTC')
+        AND ts BETWEEN fromUnixTimestamp64Milli({first_ms:Int64}, 'UTC')
+            AND fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
         AND ({agent:String} = '' OR agent = {agent:String})
-    LIMIT 1 BY agent, incarnation, seq
+    LIMIT 1 BY round_id, agent, incarnation, seq
 )
-GROUP BY agent, target, proto, size
-ORDER BY ok / greatest(finished + unsent, 1), mean_us DESC, agent, target, proto, size
-LIMIT {limit:UInt32} OFFSET {offset:UInt32}
+GROUP BY round_id, agent, target, proto, size
+ORDER BY round_id, ok / greatest(finished + unsent, 1), mean_us DESC, agent, target, proto, size
+LIMIT {offset:UInt32}, {limit:UInt32} BY round_id

@@ -50,17 +50,15 @@ def test_tasks_rounds_and_targets_are_those_that_were_stored(tables: tuple[Endpo
         (task,) = await history.tasks()
         assert (task.task, task.kind, task.newest, task.rounds, task.verdict) == (TASK, "NetReach", 2, 2, "succeed")
         assert task.created_ms == START_US // 1000
-        who = {"task": TASK, "uid": uid_of(TASK)}
-        assert await history.failed_rounds(**who) == [1]
-        told = await history.verdict(**who)
-        assert told is not None
+        uid = uid_of(TASK)
+        assert await history.failed_rounds([task]) == {uid: [1]}
+        told = (await history.verdicts([task]))[uid]
         assert (told.round, told.revision, told.why) == (2, 2, "revised")
-        first = await history.verdict(number=1, **who)
-        assert first is not None
+        first = (await history.verdicts([task], number=1))[uid]
         assert first.verdict == "fail"
-        assert await history.verdict(number=9, **who) is None
+        assert await history.verdicts([task], number=9) == {}
 
-        lines = await history.target_lines(told, limit=100)
+        lines = (await history.target_lines([told, first], limit=100))[told.round_id]
         assert len(lines) == 6
         worst = lines[0]
         assert (worst.agent, worst.target, worst.pod) == (
@@ -74,12 +72,14 @@ def test_tasks_rounds_and_targets_are_those_that_were_stored(tables: tuple[Endpo
         assert worst.last_us == told.start_us + 9_500_000
         assert [line.agent_targets for line in lines] == [2] * 6
         assert [(line.address, line.port) for line in lines[:1]] == [("10.0.0.2", 80)]
-        part = await history.target_lines(told, limit=2, offset=4)
-        assert part == lines[4:]
-        assert {line.agent for line in await history.target_lines(told, limit=9, agent="agent-1")} == {"agent-1"}
+        part = await history.target_lines([told], limit=2, offset=4)
+        assert part[told.round_id] == lines[4:]
+        mine = await history.target_lines([told], limit=9, agent="agent-1")
+        assert {line.agent for line in mine[told.round_id]} == {"agent-1"}
 
-        beside = await history.beside(at_us=told.start_us + 10_000_000, within_us=3_600_000_000)
+        beside = await history.beside((told.start_us + 10_000_000) // 60_000_000)
         assert {(item.kind, item.spec["request"]["qps"]) for item in beside} == {("NetReach", 1)}
+        assert await history.beside(told.start_us // 60_000_000 + 5) == []
 
     asyncio.run(read())
 
@@ -90,10 +90,10 @@ def test_the_document_of_a_stored_round(tables: tuple[Endpoint, ClickHouse]) -> 
     async def read() -> None:
         history = reader(tables[0])
         material = known_tasks(await history.tasks(), [])[TASK]
-        told = await history.verdict(task=TASK, uid=uid_of(TASK))
-        assert told is not None
-        lines = await history.target_lines(told, limit=10)
-        report = document(replace(material, verdict=told, lines=lines))
+        assert material.history is not None
+        told = (await history.verdicts([material.history]))[uid_of(TASK)]
+        lines = await history.target_lines([told], limit=10)
+        report = document(replace(material, verdict=told, lines=lines[told.round_id]))
         agents = report["report"]["latestRoundReport"]
         assert [agent["podName"] for agent in agents] == ["kpatrol-agent-0", "kpatrol-agent-1", "kpatrol-agent-2"]
         detail = agents[0]["taskNetReach"]["roundTaskDetail"][0]
