@@ -17,6 +17,7 @@ import click
 from rich.table import Table
 
 from kpatrol import asking
+from kpatrol.check.commands import check, resume
 from kpatrol.reading.show import make_console
 from kpatrol.trouble import CANNOT_TELL, Trouble
 from topics.connection import BadConfiguration, KafkaConnection
@@ -27,6 +28,9 @@ from topics.connection import BadConfiguration, KafkaConnection
 def cli() -> None:
     """An event-streaming network patrol for Kubernetes: every request kept, loss with a direction and a place."""
 
+
+cli.add_command(check)
+cli.add_command(resume)
 
 FILE = click.Path(path_type=Path)
 

@@ -1,14 +1,13 @@
 """Who asks whom: from the agents found and what was asked for to rounds, as the controller would publish them. Pure.
 
-One cluster: every agent asks every other. Two: every agent of the one asks every agent of the other, and back, each
-direction a round of its own, since a round has one membership.
+A way is a pair of sites, the one that asks and the one that is asked. A site that asks itself is a mesh; two clusters
+are two ways, there and back, each a round of its own, since a round has one membership.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import msgspec
 
@@ -17,8 +16,6 @@ from topics.mesh_members import Member
 from topics.outcome import Layer, Proto
 from topics.task_rounds import FULL_SIZE, DnsRequest, Expect, HttpRequest, MembersRef, Mesh, RoundScheduled, Target
 
-Mode = Literal["pod", "node", "node-to-pod", "pod-to-node"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 MESH_PROTOS = ("icmp", "tcp", "udp", "http")
 PROTOCOLS = (*MESH_PROTOS, "dns")
 KIND = "Check"
@@ -31,10 +28,11 @@ GRACE_US = 15_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The agents of one cluster that answered; `mapped` is a node's address as the other cluster sees it."""
+    """Agents of one cluster and flavour that answered; `mapped` is a node's address as the other cluster sees it."""
 
     name: str
     members: tuple[Member, ...]
+    layer: Layer = Layer.pod
     mapped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -51,7 +49,6 @@ class Asked:
     requests: int = 10
     rate: float = 5.0
     timeout_ms: int = 2000
-    mode: Mode = "pod"
     degree: int = 0
     families: tuple[int, ...] = (4,)
     dns_server: str = ""
@@ -66,18 +63,19 @@ class Asked:
         return self.requests / self.rate
 
 
+Way = tuple[Site, Site]
 Key = tuple[str, str, str]
 """Source node, destination, protocol: what stays the same from one run to the next."""
 
 
 def rounds(
-    *, asked: Asked, sites: Sequence[Site], run: str, start_us: int, only: Collection[Key] | None = None
+    *, asked: Asked, ways: Sequence[Way], run: str, start_us: int, only: Collection[Key] | None = None
 ) -> list[tuple[Site, RoundScheduled]]:
     """The rounds of a check, each with the site whose agents run it. ``run`` makes the ids unique.
 
     With ``only`` a source's round has those targets alone; its site then holds that source alone.
     """
-    whole = _all(asked, sites, run, start_us)
+    whole = _all(asked, ways, run, start_us)
     return whole if only is None else _narrowed(asked, whole, only, run, start_us)
 
 
@@ -101,68 +99,51 @@ def _narrowed(
     return made
 
 
-def _all(asked: Asked, sites: Sequence[Site], run: str, start_us: int) -> list[tuple[Site, RoundScheduled]]:
+def _all(asked: Asked, ways: Sequence[Way], run: str, start_us: int) -> list[tuple[Site, RoundScheduled]]:
     made: list[tuple[Site, RoundScheduled]] = []
-    for site in sites:
-        others = [other for other in sites if other is not site]
-        mesh, targets = _peers(asked, site, others)
+    for site, other in ways:
+        mesh, targets = _peers(asked, site, other)
         if mesh is not None or targets:
             made.append((site, _round(asked, site, run, start_us, len(made) + 1, mesh=mesh, targets=targets)))
-        if "dns" in asked.protocols:
-            made.append((site, _round(asked, site, run, start_us, len(made) + 1, targets=_dns(asked))))
-        if asked.addresses:
-            made.append((site, _round(asked, site, run, start_us, len(made) + 1, targets=_custom(asked))))
+    for site in {source.name: source for source, _ in ways}.values():
+        fixed = (*(_dns(asked) if "dns" in asked.protocols else ()), *_custom(asked))
+        if fixed:
+            made.append((site, _round(asked, site, run, start_us, len(made) + 1, targets=fixed)))
     return made
 
 
-def _peers(asked: Asked, site: Site, others: Sequence[Site]) -> tuple[Mesh | None, tuple[Target, ...]]:
+def _peers(asked: Asked, site: Site, other: Site) -> tuple[Mesh | None, tuple[Target, ...]]:
     protos = tuple(Proto[name] for name in asked.protocols if name in MESH_PROTOS)
     if not protos:
         return None, ()
-    if others:
-        return None, tuple(_targets(asked, protos, others))
-    if asked.mode in ("pod", "node"):
+    if other is site:
         return Mesh(protos=protos, families=asked.families, degree=asked.degree, sizes=(0, FULL_SIZE)), ()
-    return None, tuple(_targets(asked, protos, [site]))
+    return None, tuple(_targets(asked, protos, site, other))
 
 
-def _targets(asked: Asked, protos: Sequence[Proto], sites: Iterable[Site]) -> Iterable[Target]:
-    for site in sites:
-        for member in site.members:
-            for family in asked.families:
-                address = site.mapped.get(member.node) or address_of(member, mode=asked.mode, family=family)
-                if not address:
-                    continue
-                for proto in protos:
-                    yield Target(
-                        name=f"{site.name}/{member.node} {address}",
-                        dst=f"{site.name}/{member.node}" if site.name else member.node,
-                        proto=proto,
-                        layer=_layer(asked.mode),
-                        address=address,
-                        port=port_of(member, proto),
-                        family=family,
-                        agent=member.agent,
-                        dst_node=member.node,
-                        dst_zone=member.zone,
-                    )
-
-
-def address_of(member: Member, *, mode: Mode, family: int) -> str:
-    """The address of a member that this mode asks; empty where it has none of that family."""
-    if mode in ("node", "pod-to-node"):
-        return (member.node_ipv6 if family == 6 else member.node_ipv4) or member.address(family)
-    return member.address(family)
+def _targets(asked: Asked, protos: Sequence[Proto], site: Site, other: Site) -> Iterable[Target]:
+    for member in other.members:
+        for family in asked.families:
+            address = other.mapped.get(member.node) or member.address(family)
+            for proto in protos if address else ():
+                yield Target(
+                    name=f"{other.name}/{member.node} {address}",
+                    dst=f"{other.name}/{member.node}" if other.name != site.name else member.node,
+                    proto=proto,
+                    layer=other.layer,
+                    address=address,
+                    port=port_of(member, proto),
+                    family=family,
+                    agent=member.agent,
+                    dst_node=member.node,
+                    dst_zone=member.zone,
+                )
 
 
 def port_of(member: Member, proto: Proto) -> int:
     """Where that member serves the protocol; 0 for ICMP."""
     ports = {Proto.http: member.http_port, Proto.tcp: member.tcp_port, Proto.udp: member.udp_port}
     return ports.get(proto, 0)
-
-
-def _layer(mode: Mode) -> Layer:
-    return Layer.host if mode in ("node", "pod-to-node") else Layer.pod
 
 
 def _dns(asked: Asked) -> tuple[Target, ...]:

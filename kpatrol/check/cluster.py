@@ -1,0 +1,222 @@
+"""The door to a cluster: what a check makes, looks at, attaches to, and removes. Requests are counted by the caller's
+API server; each look is one request for all pods.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import aiohttp
+import kubernetes
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+
+from kpatrol.check.gather import Broken
+from kpatrol.check.manifests import CONTAINER, LABEL
+from topics.mesh_members import Member
+
+ATTACH = ["python", "-m", "producers.attached", "relay"]
+FIELD_MANAGER = "kpatrol-check"
+_STDIN, _STDOUT, _STDERR, _ERROR = 0, 1, 2, 3
+_REFUSED = 403
+_NOT_FOUND = 404
+
+
+class ClusterTrouble(Exception):
+    """The cluster cannot be reached, or refuses: which cluster, what, why."""
+
+
+class Cluster:
+    """One cluster by its kubeconfig. All methods but `attach` block."""
+
+    def __init__(self, *, kubeconfig: str, context: str, name: str) -> None:
+        self.name = name
+        self._where = kubeconfig or "the default kubeconfig"
+        try:
+            self._client = kubernetes.config.new_client_from_config(
+                config_file=kubeconfig or None, context=context or None
+            )
+        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+            raise ClusterTrouble(f"{self._where}: {_first_line(error)}") from error
+        self._api: Any = kubernetes.client.CoreV1Api(self._client)
+        self._apps: Any = kubernetes.client.AppsV1Api(self._client)
+        self._auth: Any = kubernetes.client.AuthorizationV1Api(self._client)
+
+    def close(self) -> None:
+        """End its connections."""
+        self._client.close()
+
+    def missing_rights(self, namespace: str) -> list[str]:
+        """What a check needs and the user may not, as `verb resource`."""
+        needed = [
+            ("list", "", "nodes", "", ""), ("create", "", "namespaces", "", ""), ("delete", "", "namespaces", "", ""),
+            ("patch", "apps", "daemonsets", "", namespace), ("delete", "apps", "daemonsets", "", namespace),
+            ("list", "", "pods", "", namespace), ("create", "", "pods", "exec", namespace),
+        ]  # fmt: skip
+        return [f"{verb} {resource}{'/' if sub else ''}{sub}" for verb, group, resource, sub, where in needed
+                if not self._may(verb, group, resource, sub, where)]  # fmt: skip
+
+    def _may(self, verb: str, group: str, resource: str, sub: str, namespace: str) -> bool:
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": sub, "namespace": namespace}
+        body = {"spec": {"resourceAttributes": asked}}
+        return bool(self._tried(self._auth.create_self_subject_access_review, body).status.allowed)
+
+    def namespace_is_ours(self, name: str) -> bool | None:
+        """Whether the namespace was made by a check; None where there is none."""
+        try:
+            found = self._api.read_namespace(name)
+        except ApiException as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise self._trouble(error) from error
+        except (HTTPError, OSError) as error:
+            raise self._trouble(error) from error
+        return LABEL in (found.metadata.labels or {})
+
+    def create_namespace(self, manifest: dict[str, Any]) -> None:
+        """Make it."""
+        self._tried(self._api.create_namespace, manifest)
+
+    def apply_daemonset(self, manifest: dict[str, Any]) -> None:
+        """Make it, or bring the one that is there to this form."""
+        self._tried(
+            self._apps.patch_namespaced_daemon_set, manifest["metadata"]["name"], manifest["metadata"]["namespace"],
+            manifest, field_manager=FIELD_MANAGER, force=True, _content_type="application/apply-patch+yaml",
+        )  # fmt: skip
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """All nodes, as plain objects."""
+        return self._plain(self._tried(self._api.list_node))
+
+    def pods(self, namespace: str, *, run: str, name: str) -> list[dict[str, Any]]:
+        """The pods of one DaemonSet of this run, as plain objects."""
+        selector = f"{LABEL}={run},app.kubernetes.io/name={name}"
+        return self._plain(self._tried(self._api.list_namespaced_pod, namespace, label_selector=selector))
+
+    def dns_server(self) -> str:
+        """The address of the cluster's DNS Service; empty where there is none under its usual name."""
+        try:
+            service = self._api.read_namespaced_service("kube-dns", "kube-system")
+        except ApiException as error:
+            if error.status in (_NOT_FOUND, _REFUSED):
+                return ""
+            raise self._trouble(error) from error
+        except (HTTPError, OSError) as error:
+            raise self._trouble(error) from error
+        return str(service.spec.cluster_ip or "")
+
+    def remove(self, namespace: str, *, names: list[str]) -> None:
+        """Remove what a check made: the namespace where it is a check's, else its DaemonSets alone."""
+        ours = self.namespace_is_ours(namespace)
+        if ours is None:
+            return
+        try:
+            if ours:
+                self._api.delete_namespace(namespace)
+            for name in names if not ours else ():
+                self._apps.delete_namespaced_daemon_set(name, namespace)
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise self._trouble(error) from error
+        except (HTTPError, OSError) as error:
+            raise self._trouble(error) from error
+
+    def is_gone(self, namespace: str) -> bool:
+        """Whether a removed namespace has ended."""
+        return self.namespace_is_ours(namespace) is None
+
+    @asynccontextmanager
+    async def attach(self, member: Member, *, namespace: str) -> AsyncGenerator[ExecStream, None]:
+        """A stream to an agent's relay by `exec`. Raises Broken."""
+        configuration = self._client.configuration
+        query = [("command", part) for part in ATTACH]
+        query += [("container", CONTAINER), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
+        parts = urlsplit(configuration.host)
+        path = f"{parts.path.rstrip('/')}/api/v1/namespaces/{namespace}/pods/{member.pod}/exec"
+        scheme = "wss" if parts.scheme == "https" else "ws"
+        url = urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+        headers: dict[str, str] = {}
+        self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.ws_connect(
+                    url, headers=headers, ssl=_tls(configuration) if scheme == "wss" else False,
+                    protocols=["v4.channel.k8s.io"], max_msg_size=0, heartbeat=30.0,
+                ) as socket,
+            ):  # fmt: skip
+                yield ExecStream(socket)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Broken(f"exec into {member.pod}: {_first_line(error)}") from error
+
+    def _plain(self, found: Any) -> list[dict[str, Any]]:
+        return list(self._client.sanitize_for_serialization(found)["items"])
+
+    def _tried(self, call: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        except (ApiException, HTTPError, OSError, ConfigException) as error:
+            raise self._trouble(error) from error
+
+    def _trouble(self, error: Exception) -> ClusterTrouble:
+        where = f"{self._where} ({self._client.configuration.host})"
+        if isinstance(error, ApiException):
+            return ClusterTrouble(f"{where}: {error.status} {error.reason}: {_message(error)}")
+        return ClusterTrouble(f"{where}: cannot be reached: {_first_line(error)}")
+
+
+class ExecStream:
+    """Standard input and output of a command in a pod (channels of v4.channel.k8s.io), as lines."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def write(self, data: bytes) -> None:
+        """To its standard input."""
+        try:
+            await self._socket.send_bytes(bytes([_STDIN]) + data)
+        except (ConnectionError, aiohttp.ClientError) as error:
+            raise Broken(_first_line(error)) from error
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Of its standard output. Raises Broken with what it wrote to standard error where it ended by itself."""
+        rest, complaint = b"", b""
+        async for message in self._socket:
+            if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
+                continue
+            channel, data = message.data[0], message.data[1:]
+            if channel == _STDOUT:
+                *whole, rest = (rest + data).split(b"\n")
+                for line in whole:
+                    yield line + b"\n"
+            elif channel in (_STDERR, _ERROR):
+                complaint += data
+        raise Broken(complaint.decode(errors="replace").strip() or "the stream ended")
+
+
+def _tls(configuration: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert or None)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return context
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.body or "").strip()[:200]
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "reason", "") or error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,232 @@
+"""`kpatrol check`, its `init` and `clean`, and `kpatrol resume`: options, exit codes, files.
+
+Exit codes: 0 every pair is good, 1 a pair is bad, 2 cannot tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from kpatrol.check.config import DEFAULT_FILE, CheckConfig, init, read
+from kpatrol.check.netdoctor import BadConfig
+from kpatrol.check.state import STATE_VERSION, Kept
+from kpatrol.check.words import language
+from kpatrol.reading.show import make_console
+from kpatrol.trouble import Trouble
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from kpatrol.check.result import Result
+
+FILE = click.Path(path_type=Path)
+STATE_FILE = Path("kpatrol-check.state.json")
+
+
+class Teller:
+    """Progress: a bar on a terminal, plain lines elsewhere; all of it on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._told_s = 0.0
+
+    def step(self, text: str) -> None:
+        """What happens now."""
+        self.close()
+        click.echo(text, err=True)
+
+    def progress(self, *, done: int, of: int, left_s: float) -> None:
+        """Requests recorded of all, and the time left."""
+        if self._console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            if self._bar is None or self._task is None:
+                columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+                self._bar = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console)
+                self._task = self._bar.add_task("requests", total=of, left="")
+                self._bar.start()
+            self._bar.update(self._task, completed=done, left=f"{left_s:.0f} s left")
+        elif time.monotonic() - self._told_s > 2 or done >= of:
+            self._told_s = time.monotonic()
+            click.echo(f"{done} of {of} requests recorded, {left_s:.0f} s left", err=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar, self._task = None, None
+
+
+def _options(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option("--config", "file", default=DEFAULT_FILE, type=FILE, show_default=True,
+                         help="Settings (see `check init`), or a config.json of NetDoctor."),
+            click.option("--kubeconfig", help="Default: KUBECONFIG, then ~/.kube/config."),
+            click.option("--context", help="Of that kubeconfig (default: its current one)."),
+            click.option("--peer-kubeconfig", help="Check between two clusters, there and back."),
+            click.option("--peer-context", help="Of the other cluster's kubeconfig."),
+            click.option("--image", help="The agent's image (default: this version's)."),
+            click.option("--image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"])),
+            click.option("--namespace", help="Where the agents go; made and removed if it is not there."),
+            click.option("--mode", type=click.Choice(["pod", "node", "node-to-pod", "pod-to-node"])),
+            click.option("--protocol", "protocols", multiple=True,
+                         type=click.Choice(["icmp", "tcp", "udp", "http", "dns"]), help="May be repeated."),
+            click.option("--family", "families", multiple=True, type=click.Choice(["4", "6"]), help="May be repeated."),
+            click.option("--requests", type=int, help="Of each node to each other, by each protocol."),
+            click.option("--rate", type=float, help="Requests a second of each node to each other."),
+            click.option("--timeout-ms", type=int),
+            click.option("--degree", type=int, help="Each node asks this many others (default 0: all)."),
+            click.option("--wait-s", type=int, help="How long agents may take to be ready."),
+            click.option("--keep/--no-keep", default=None, help="Leave the agents in the cluster."),
+            click.option("--deadline", "deadline_s", default=600.0, show_default=True, help="An answer by then, in s."),
+            click.option("--state", default=STATE_FILE, type=FILE, show_default=True, help="What `resume` reads."),
+            click.option("--strict", is_flag=True, help="Nodes left out (NotReady, excluded) count as not known."),
+            click.option("--all", "all_rows", is_flag=True, help="Every good pair, however many."),
+            click.option("--json", "json_", is_flag=True, help="The result as JSON on standard output."),
+            click.option("--junit", type=FILE, help="Write a JUnit file."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+_NOT_SETTINGS = frozenset({"file", "deadline_s", "state", "strict", "all_rows", "json_", "junit"})
+
+
+@click.group(invoke_without_command=True)
+@_options
+@click.pass_context
+def check(context: click.Context, /, **given: Any) -> None:
+    """Check a cluster, or two against each other, with nothing installed in them: agents come, measure, and go."""
+    context.obj = given
+    if context.invoked_subcommand is None:
+        sys.exit(_check(given, only=None))
+
+
+@check.command("init")
+@click.argument("file", default=DEFAULT_FILE, type=FILE)
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def init_file(file: Path, force: bool) -> None:
+    """Write a commented configuration file."""
+    try:
+        init(file, force=force)
+    except BadConfig as error:
+        raise Trouble(str(error)) from error
+    click.echo(f"written: {file}")
+
+
+@check.command("clean")
+@click.pass_context
+def clean(context: click.Context) -> None:
+    """Remove what a check has left in the clusters (give --kubeconfig and its kin before the word `clean`)."""
+    from kpatrol.check.cluster import Cluster, ClusterTrouble
+
+    config = _config(context.obj)
+    places = [(config.kubeconfig, config.context)]
+    places += [(config.peer_kubeconfig, config.peer_context)] if config.peer_kubeconfig else []
+    try:
+        for kubeconfig, name in places:
+            cluster = Cluster(kubeconfig=kubeconfig, context=name, name="cluster")
+            cluster.remove(config.namespace, names=["kpatrol-check-pod", "kpatrol-check-host"])
+            cluster.close()
+    except ClusterTrouble as error:
+        raise Trouble(str(error)) from error
+    click.echo(f"removed: namespace {config.namespace}, where a check had made it")
+
+
+@click.command()
+@_options
+def resume(**given: Any) -> None:
+    """Ask again only what was not good in the last check, and say what changed."""
+    path: Path = given["state"]
+    try:
+        before = msgspec.json.decode(path.read_bytes(), type=Kept)
+    except FileNotFoundError as error:
+        raise Trouble(f"{path}: is not there: run `kpatrol check` first, or name its file by --state") from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise Trouble(f"{path}: not a state file of a check: {error}") from error
+    if before.version != STATE_VERSION:
+        raise Trouble(f"{path}: version: found {before.version}, allowed: {STATE_VERSION}")
+    if not before.pairs and not before.nodes:
+        click.echo(f"{path}: everything was good in the last check; nothing to ask again")
+        sys.exit(0)
+    sys.exit(_check(given, only=before))
+
+
+def _config(given: dict[str, Any]) -> CheckConfig:
+    overrides = {name: value for name, value in given.items() if name not in _NOT_SETTINGS and value not in (None, ())}
+    if "families" in overrides:
+        overrides["families"] = tuple(int(family) for family in overrides["families"])
+    camel = {_camel(name): value for name, value in overrides.items()}
+    try:
+        found = read(given["file"], overrides=camel)
+    except BadConfig as error:
+        raise Trouble(str(error)) from error
+    for note in found.notes:
+        click.echo(f"{given['file']}: {note}", err=True)
+    return found.config
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _check(given: dict[str, Any], *, only: Kept | None) -> int:
+    from kpatrol.check.cluster import ClusterTrouble
+    from kpatrol.check.run import CannotCheck
+    from kpatrol.check.run import check as run
+
+    config, teller = _config(given), Teller()
+    # Where a node had no agent last time, nothing is known of any of its pairs: all is asked.
+    keys = set(only.pairs) if only is not None and not only.nodes else None
+    try:
+        result = asyncio.run(run(config=config, told=teller, deadline_s=given["deadline_s"], only=keys))
+    except (ClusterTrouble, CannotCheck) as error:
+        raise Trouble(str(error)) from error
+    except TimeoutError as error:
+        raise Trouble(f"no answer within {given['deadline_s']:g} s (--deadline)") from error
+    finally:
+        teller.close()
+    if only is not None:
+        result = _with_changes(result, only)
+    return _tell(result, given)
+
+
+def _with_changes(result: Result, before: Kept) -> Result:
+    from kpatrol.check.result import Result, compared
+
+    changes = compared(before, result.rows)
+    return Result(rows=result.rows, apart=result.apart, verdicts=result.verdicts, changes=changes)
+
+
+def _tell(result: Result, given: dict[str, Any]) -> int:
+    from kpatrol.check.result import as_json, as_junit, kept
+
+    strict = given["strict"]
+    try:
+        given["state"].write_bytes(msgspec.json.format(msgspec.json.encode(kept(result)), indent=1) + b"\n")
+        if given["junit"] is not None:
+            given["junit"].write_text(as_junit(result), encoding="utf-8")
+    except OSError as error:
+        raise Trouble(f"{error.filename}: {error.strerror}") from error
+    if given["json_"]:
+        click.echo(json.dumps(as_json(result, strict=strict), indent=2))
+    else:
+        from kpatrol.check.show import show
+
+        show(result, console=make_console(), lang=language(os.environ), all_rows=given["all_rows"])
+    return result.exit_code(strict=strict)
