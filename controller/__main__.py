@@ -12,21 +12,23 @@ import signal
 import sys
 
 from controller.config import ControllerConfig
+from controller.health import Pulse, serving
 from controller.loop import Controller
 from controller.source_files import StatusFolder, TaskFolder
 from controller.tasks import TaskFileErrors
 from topics.connection import BadConfiguration
 
 
-async def _run_until_signal(controller: Controller) -> None:
-    running = asyncio.create_task(controller.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    try:
-        await running
-    except asyncio.CancelledError:
-        logging.getLogger("controller").info("stopped")
+async def _run_until_signal(controller: Controller, *, pulse: Pulse, listen: tuple[str, int] | None) -> None:
+    async with serving(pulse, listen=listen):
+        running = asyncio.create_task(controller.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)
+        try:
+            await running
+        except asyncio.CancelledError:
+            logging.getLogger("controller").info("stopped")
 
 
 def main() -> int:
@@ -39,18 +41,20 @@ def main() -> int:
     logging.basicConfig(level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Of what aiokafka tells at INFO nothing helps an operator.
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    pulse = Pulse()
     controller = Controller(
         kafka=config.kafka,
         source=TaskFolder(config.task_dir, config.limits),
         state=StatusFolder(config.state_dir),
         settings=config.settings,
+        pulse=pulse,
     )
     try:
         controller.load()
     except TaskFileErrors as errors:
         print(errors, file=sys.stderr)
         return 2
-    asyncio.run(_run_until_signal(controller))
+    asyncio.run(_run_until_signal(controller, pulse=pulse, listen=config.health_listen))
     return 0
 
 

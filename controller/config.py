@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.addressbook import AddressBook, BadAddressBook, read_address_book
@@ -24,10 +24,13 @@ class ControllerConfig:
     state_dir: Path
     """KPATROL_STATE_DIR: folder that statuses are written to; kept over restarts."""
     limits: Limits
-    """KPATROL_MAX_QPS: one ceiling for every kind; unset: 20 for NetReach, 100 for the others."""
+    """KPATROL_MAX_QPS: one ceiling for every kind, KPATROL_MAX_QPS_NETREACH and so on: of a kind; unset: 20 for
+    NetReach, 100 for the others."""
     settings: Settings
     """KPATROL_LEAD_TIME_S, KPATROL_EXPECTED_AGENTS, KPATROL_MINUTE_S, KPATROL_SERVICES_FILE, KPATROL_CLUSTER."""
     log_level: str = "INFO"
+    health_listen: tuple[str, int] | None = None
+    """KPATROL_HEALTH_LISTEN: host:port of /livez, /readyz, /metrics; unset: none."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> ControllerConfig:
@@ -35,12 +38,11 @@ class ControllerConfig:
         level = env.get("KPATROL_LOG_LEVEL", "INFO").upper()
         if level not in LOG_LEVELS:
             raise BadConfiguration(f"KPATROL_LOG_LEVEL: found {level!r}, allowed: {', '.join(LOG_LEVELS)}")
-        max_qps = _number(env, "KPATROL_MAX_QPS", default=0, least=1, most=1_000_000)
         return cls(
             kafka=KafkaConnection.from_env(env),
             task_dir=_folder(env, "KPATROL_TASK_DIR", make=False),
             state_dir=_folder(env, "KPATROL_STATE_DIR", make=True),
-            limits=Limits.with_max_qps(int(max_qps) or None),
+            limits=_limits(env),
             settings=Settings(
                 lead_time_us=round(_number(env, "KPATROL_LEAD_TIME_S", default=2, least=0.1, most=600) * 1e6),
                 expected_agents=int(_number(env, "KPATROL_EXPECTED_AGENTS", default=1, least=1, most=100_000)),
@@ -49,6 +51,7 @@ class ControllerConfig:
                 book=_book(env.get("KPATROL_SERVICES_FILE", "")),
             ),
             log_level=level,
+            health_listen=_listen(env.get("KPATROL_HEALTH_LISTEN", "")),
         )
 
 
@@ -63,6 +66,25 @@ def _number(env: Mapping[str, str], name: str, *, default: float, least: float, 
     if not least <= value <= most:
         raise BadConfiguration(f"{name}: found {text!r}, allowed: number from {least:g} to {most:g}")
     return value
+
+
+def _limits(env: Mapping[str, str]) -> Limits:
+    for_all = int(_number(env, "KPATROL_MAX_QPS", default=0, least=1, most=1_000_000))
+    limits = Limits.with_max_qps(for_all or None)
+    of_kinds = {
+        kind: int(_number(env, f"KPATROL_MAX_QPS_{kind.upper()}", default=ceiling, least=1, most=1_000_000))
+        for kind, ceiling in limits.max_qps.items()
+    }
+    return replace(limits, max_qps=of_kinds)
+
+
+def _listen(text: str) -> tuple[str, int] | None:
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise BadConfiguration(f"KPATROL_HEALTH_LISTEN: found {text!r}, allowed: host:port or :port")
+    return host.strip("[]"), int(port)
 
 
 def _folder(env: Mapping[str, str], name: str, *, make: bool) -> Path:

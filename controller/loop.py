@@ -13,6 +13,7 @@ from typing import Any, cast
 from aiokafka.errors import KafkaError
 
 from controller import plan as plans
+from controller.health import Pulse
 from controller.observed import Observed
 from controller.plan import Action, Settings, plan
 from controller.publish import Publisher
@@ -41,11 +42,20 @@ def now_us() -> int:
 class Controller:
     """One controller over a folder of tasks. :meth:`run` goes on until it is cancelled."""
 
-    def __init__(self, *, kafka: KafkaConnection, source: TaskFolder, state: StatusFolder, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        kafka: KafkaConnection,
+        source: TaskFolder,
+        state: StatusFolder,
+        settings: Settings,
+        pulse: Pulse | None = None,
+    ) -> None:
         self._kafka = kafka
         self._source = source
         self._state = state
         self._settings = settings
+        self._pulse = pulse or Pulse()
         self._observed = Observed()
         self._desired: dict[str, Task] = {}
         self._fingerprint: object = None
@@ -88,10 +98,20 @@ class Controller:
                 scanned_s = time.monotonic()
                 self._rescan()
                 self._tell()
+            self._pulse.beat(**self._figures())
             actions = plan(desired=self._desired, observed=self._observed, now_us=now_us(), settings=self._settings)
             for action in actions:
                 await self._perform(action, publisher)
             await asyncio.sleep(TICK_S)
+
+    def _figures(self) -> dict[str, float]:
+        epoch = self._observed.newest_epoch
+        return {
+            "tasks": len(self._desired),
+            "agents_heard": len(self._observed.roster.alive(self._settings.group)),
+            "members": len(epoch.members) if epoch else 0,
+            "epoch": epoch.number if epoch else 0,
+        }
 
     def _rescan(self) -> None:
         """Reads the folder again when it changed. A bad set is refused whole; the last good one goes on."""

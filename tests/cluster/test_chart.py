@@ -121,12 +121,14 @@ BAD_VALUES = [
     ("clickhouse.database=a-b", "clickhouse.database"),
     ("tls.server.method=magic", "tls.server.method"),
     ("secrets.method=vault", "secrets.method"),
+    ("controller.source=git", "controller.source"),
+    ("controller.tasks.a=b", "controller.tasks.a"),
     ("kafka.bundled.enabled=false", "kafka.external.bootstrap"),
     ("clickhouse.bundled.enabled=false", "clickhouse.external."),
     ("agent.spool.type=hostPath", "agent.spool.hostPath"),
     ("kafka.bundled.storage.type=hostPath", "storage.hostPath"),
-    ("tls.server.method=provided", "tls.server.caBundle"),
-    ("tls.server.method=certmanager", "tls.server.certmanager.issuerName"),
+    ("controller.source=kubernetes,tls.server.method=provided", "tls.server.caBundle"),
+    ("controller.source=kubernetes,tls.server.method=certmanager", "tls.server.certmanager.issuerName"),
 ]
 
 

@@ -16,10 +16,11 @@ from cryptography import x509
 
 from kpatrol.lab.errors import CommandFailed
 from tests.cluster.apiserver import ApiServer, running_apiserver
-from tests.cluster.helm import CHART, Helm
+from tests.cluster.helm import CHART, Helm, as_list
 
 ROOT = CHART.parents[1]
 NAMESPACE = "patrol"
+ON_KUBERNETES = ("--set", "controller.source=kubernetes")
 API_SERVICE = "v1beta1.system.kdoctor.io"
 SAMPLE_CRD = """apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -60,14 +61,15 @@ def test_upgrade_and_rollback_keep_passwords_and_authority_and_removal_keeps_onl
     (chart / "files" / "crds" / "sample.yaml").write_text(SAMPLE_CRD)
     with running_apiserver() as api:
         helm = Helm(chart=chart, kubeconfig=api.kubeconfig)
-        helm.run("install", "kpatrol", str(chart), "--namespace", NAMESPACE, "--create-namespace")
+        helm.run("install", "kpatrol", str(chart), "--namespace", NAMESPACE, "--create-namespace", *ON_KUBERNETES)
         first, authority = secrets_of(api, NAMESPACE), bundle(api)
         assert set(first) == {"kpatrol-clickhouse", "kpatrol-agent-tls", "kpatrol-api-tls"}
         assert first["kpatrol-api-tls"]["ca.crt"] == authority
         assert _names(first["kpatrol-api-tls"]["tls.crt"]) >= {f"kpatrol-api.{NAMESPACE}.svc"}
 
         (chart / "files" / "crds" / "sample.yaml").write_text(SAMPLE_CRD.replace("10000000", "20000000"))
-        helm.run("upgrade", "kpatrol", str(chart), "--namespace", NAMESPACE, "--set", "controller.replicas=3")
+        more = ("--reuse-values", "--set", "controller.replicas=3")
+        helm.run("upgrade", "kpatrol", str(chart), "--namespace", NAMESPACE, *more)
         assert (replicas(api), _largest(api)) == (3, 20_000_000)
         assert (secrets_of(api, NAMESPACE), bundle(api)) == (first, authority)
 
@@ -86,7 +88,9 @@ def test_upgrade_and_rollback_keep_passwords_and_authority_and_removal_keeps_onl
 
 def test_rendered_manifests_have_their_secrets_made_in_the_cluster_once() -> None:
     with running_apiserver() as api:
-        api.kubectl("apply", "-f", str(ROOT / "deploy" / "small.yaml"))
+        small = Helm().documents("--values", str(ROOT / "deploy" / "small-values.yaml"), *ON_KUBERNETES, "--no-hooks")
+        api.kubectl("create", "namespace", "kpatrol")
+        api.kubectl("apply", "-f", "-", stdin=as_list(small))
         account = api.service_account("kpatrol", "kpatrol-bootstrap")
         arguments = _bootstrap_arguments(api)
         assert _bootstrap(arguments, account).returncode == 0
@@ -116,7 +120,7 @@ def _bootstrap_arguments(api: ApiServer) -> list[str]:
     jobs = api.commands.json("get", "jobs", "--namespace", "kpatrol")["items"]
     (job,) = (job for job in jobs if job["metadata"]["name"].startswith("kpatrol-bootstrap-"))
     command: list[str] = job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[:3] == ["python", "-m", "controller.bootstrap"]
+    assert command[:3] == ["python3", "-m", "controller.bootstrap"]
     return command[3:]
 
 

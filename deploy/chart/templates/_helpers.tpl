@@ -246,7 +246,7 @@ readinessProbe:
 {{- define "kpatrol.wait" -}}
 - name: wait
   {{- include "kpatrol.image" (dict "root" .root "image" .root.Values.streams.image) | nindent 2 }}
-  command: [python, -m, kpatrol, wait, --role, {{ .role }}{{ if .account }}, --tables{{ end }}]
+  command: [python3, -m, kpatrol, wait, --role, {{ .role }}{{ if .account }}, --tables{{ end }}]
   env:
     {{- include "kpatrol.kafka.env" . | nindent 4 }}
     {{- if .account }}

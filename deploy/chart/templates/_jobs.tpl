@@ -14,7 +14,7 @@ spec:
   initContainers:
     - name: topics
       {{- include "kpatrol.image" (dict "root" $root "image" $root.Values.streams.image) | nindent 6 }}
-      command: [python, -m, kpatrol, topics, apply, --patience-s, "300"{{ if $root.Values.kafka.bundled.enabled }}, --replication, "1"{{ else }}, --replication, {{ $root.Values.kafka.replication | quote }}{{ end }}]
+      command: [python3, -m, kpatrol, topics, apply, --patience-s, "300"{{ if $root.Values.kafka.bundled.enabled }}, --replication, "1"{{ else }}, --replication, {{ $root.Values.kafka.replication | quote }}{{ end }}]
       env:
         {{- include "kpatrol.kafka.env" . | nindent 8 }}
       {{- include "kpatrol.containersecurity" $root | nindent 6 }}
@@ -27,7 +27,7 @@ spec:
     - name: tables
       {{- include "kpatrol.image" (dict "root" $root "image" $root.Values.streams.image) | nindent 6 }}
       # A rollback finds the tables of a newer version and leaves them.
-      command: [python, -m, kpatrol, migrate, --keep-newer, --patience-s, "300"]
+      command: [python3, -m, kpatrol, migrate, --keep-newer, --patience-s, "300"]
       env:
         {{- include "kpatrol.clickhouse.env" . | nindent 8 }}
         {{- include "kpatrol.tables.env" $root | nindent 8 }}
@@ -57,7 +57,7 @@ spec:
     - name: bootstrap
       {{- include "kpatrol.image" (dict "root" .root "image" .root.Values.controller.image) | nindent 6 }}
       command:
-        - python
+        - python3
         - -m
         - controller.bootstrap
         - --days={{ .days }}

@@ -11,10 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 ENTRY_POINTS = {
-    "agent": ["python", "-m", "producers"],
-    "controller": ["python", "-m", "controller"],
-    "streams": ["python", "-m", "streams"],
-    "endpoint": ["python", "-m", "kpatrol.endpoint"],
+    "agent": ["python3", "-m", "producers"],
+    "controller": ["python3", "-m", "controller"],
+    "streams": ["python3", "-m", "streams"],
+    "endpoint": ["python3", "-m", "kpatrol.endpoint"],
     "kafka": ["/opt/kafka/start.sh"],
 }
 KNOWN = {"FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT"}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.tasks import load_tasks
 from producers.config import NAMES
 from tests.unit.deploy.pods import containers, faults
 
@@ -33,10 +34,7 @@ def test_only_those_who_speak_to_the_api_server_have_a_token(documents: list[dic
     with_token = {
         n for n, pod in pods(documents).items() if pod["spec"].get("automountServiceAccountToken") is not False
     }
-    assert {name.rpartition("-")[0] if "bootstrap" in name else name for name in with_token} == {
-        "Deployment/kpatrol-controller",
-        "Job/kpatrol-bootstrap",
-    }
+    assert {name.rpartition("-")[0] for name in with_token} == {"Job/kpatrol-bootstrap"}
     accounts = {d["metadata"]["name"]: d for d in documents if d["kind"] == "ServiceAccount"}
     assert accounts["kpatrol-agent"]["automountServiceAccountToken"] is False
 
@@ -48,16 +46,19 @@ def test_no_secret_is_in_the_file(documents: list[dict[str, Any]]) -> None:
 
 def test_everything_of_a_namespace_is_in_ours(documents: list[dict[str, Any]]) -> None:
     spaces = {d["metadata"].get("namespace", "") for d in documents}
-    assert spaces == {"", "kpatrol", "kube-system"}
-    outside = [d for d in documents if d["metadata"].get("namespace") == "kube-system"]
-    assert [(d["kind"], d["roleRef"]["name"]) for d in outside] == [
-        ("RoleBinding", "extension-apiserver-authentication-reader")
-    ]
+    assert spaces == {"", "kpatrol"}
+    assert {d["kind"] for d in documents if not d["metadata"].get("namespace")} == {"Namespace", "PriorityClass"}
+
+
+def test_its_task_is_one_that_the_controller_takes(documents: list[dict[str, Any]]) -> None:
+    (tasks,) = (d["data"] for d in documents if d["metadata"]["name"] == "kpatrol-tasks")
+    kinds = [type(task).__name__ for text in tasks.values() for task in load_tasks(text, file="reach.yaml")]
+    assert kinds == ["NetReach"]
 
 
 def test_no_role_has_a_star(documents: list[dict[str, Any]]) -> None:
     roles = [d for d in documents if d["kind"] in ("Role", "ClusterRole")]
-    assert len(roles) >= 4
+    assert roles
     words = [word for role in roles for rule in role["rules"] for part in rule.values() for word in part]
     assert "*" not in words
 

@@ -1,0 +1,78 @@
+"""The controller's own pages: /livez, /readyz, /metrics (Prometheus text)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+# Comparisons follow each other several times a second; one that Kafka keeps waiting may take a minute and more.
+SILENCE_S = 180.0
+
+
+class Pulse:
+    """What the running controller says of itself. `beat` is called with every comparison."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._beat_s: float | None = None
+        self.figures: Mapping[str, float] = {}
+
+    def beat(self, **figures: float) -> None:
+        """The loop has gone round once more; `figures` become metrics named kpatrol_controller_…"""
+        self._beat_s = self._clock()
+        self.figures = figures
+
+    @property
+    def ready(self) -> bool:
+        """Whether the topics have been read to their end and the loop goes round."""
+        return self._beat_s is not None and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """False when the loop went round once and does not any more."""
+        return self._beat_s is None or self._clock() - self._beat_s < SILENCE_S
+
+    def metrics(self) -> str:
+        """Prometheus text."""
+        values = {"ready": float(self.ready), **self.figures}
+        return "".join(f"kpatrol_controller_{name} {value:g}\n" for name, value in sorted(values.items()))
+
+
+def pages(pulse: Pulse) -> web.Application:
+    """The three routes."""
+
+    def answer(good: bool, bad: str) -> web.Response:
+        return web.Response(text="ok\n") if good else web.Response(status=503, text=bad)
+
+    async def livez(_: web.Request) -> web.Response:
+        return answer(pulse.alive, f"no comparison for {SILENCE_S:g} s\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return answer(pulse.ready, "the topics are being read\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=pulse.metrics().encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    application = web.Application()
+    application.router.add_get("/livez", livez)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get("/metrics", metrics)
+    return application
+
+
+@asynccontextmanager
+async def serving(pulse: Pulse, *, listen: tuple[str, int] | None) -> AsyncIterator[int]:
+    """Serves while the block runs; yields the port (0: not served). Raises OSError when it is taken."""
+    if listen is None:
+        yield 0
+        return
+    runner = web.AppRunner(pages(pulse), access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen[0] or None, listen[1]).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
