@@ -35,7 +35,7 @@ _PYTHON = "3.11"  # Debian's of that release
 _SITE = f"usr/local/lib/python{_PYTHON}/dist-packages"
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists")
 # The command `kpatrol` (its jobs run in the cluster too) without the engine, which has an image of its own.
-_EXTRAS = ("agent", "streams", "controller", "lab")
+_EXTRAS = ("agent", "streams", "controller", "command", "endpoint", "lab")
 _ENGINE = ("chdb", "chdb-core")
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
