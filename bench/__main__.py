@@ -1,6 +1,7 @@
 """`make bench`: every measurement that has a budget, one after the other; writes bench/RESULTS.md.
 
-Each part is a program of its own (`python -m bench.NAME`), run as a process and shown as it prints.
+Each part is a program of its own (`python -m bench.NAME`), run as a process and shown as it prints. Apart from them is
+`python -m bench accuracy`: it measures how truly faults are named, and writes bench/ACCURACY.md.
 """
 
 import argparse
@@ -67,4 +68,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["accuracy"]:
+        from bench import accuracy
+
+        accuracy.main(sys.argv[2:])
+    else:
+        main()

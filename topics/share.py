@@ -5,6 +5,7 @@ Pure. A stream is one agent's requests to one target: `requests` of them, due at
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -77,14 +78,21 @@ def planned(*, round_: RoundScheduled, members: tuple[Member, ...]) -> dict[str,
     due = requests_due(rate=round_.rate, duration_s=round_.duration_s)
     if round_.mesh is None:
         return {m.agent: due * len(round_.targets) for m in members}
-    reach = {m.agent: len(_mesh_targets(round_, m)) for m in members}
+    ordered = sorted(members, key=lambda m: m.slot)
+    reach = [sum(1 for _ in _mesh_ways(round_, m)) for m in ordered]
     fixed = due * len(round_.targets)
     if round_.mesh.degree == 0:
-        total = sum(reach.values())
-        return {m.agent: due * (total - reach[m.agent]) + fixed for m in members}
+        total = sum(reach)
+        return {m.agent: due * (total - own) + fixed for m, own in zip(ordered, reach, strict=True)}
+    # The offsets are the same for all: drawn once, not once for each of thousands of members.
+    count = len(ordered)
+    offsets = ring_offsets(count=count, degree=round_.mesh.degree, epoch=round_.members.epoch, number=round_.number)
+    if len(set(reach)) == 1:
+        each = due * reach[0] * len(offsets) + fixed
+        return dict.fromkeys((m.agent for m in ordered), each)
+    twice = reach + reach
     return {
-        m.agent: due * sum(reach[p.agent] for p in peers(round_=round_, members=members, agent=m.agent)) + fixed
-        for m in members
+        m.agent: due * sum(twice[position + offset] for offset in offsets) + fixed for position, m in enumerate(ordered)
     }
 
 
@@ -96,34 +104,34 @@ def _own(target: Target, me: Member) -> Target:
     return msgspec.structs.replace(target, name=name, address=address, own_node=False)
 
 
-def _mesh_targets(round_: RoundScheduled, peer: Member) -> list[Target]:
+def _mesh_ways(round_: RoundScheduled, peer: Member) -> Iterator[tuple[Proto, int, int]]:
+    """(protocol, family, size) of every stream that a member is sent by each of its peers."""
     mesh = round_.mesh
     assert mesh is not None
-    targets = []
     for proto in mesh.protos:
-        port = getattr(peer, PORTS[proto]) if proto in PORTS else 0
-        if proto in PORTS and not port:
+        if proto in PORTS and not getattr(peer, PORTS[proto]):
             continue
         for family in mesh.families:
-            address = peer.address(family)
-            if not address:
-                continue
-            label = peer.pod or peer.agent
-            targets += [
-                Target(
-                    name=f"AgentPodV{family}IP_{label}_{address}",
-                    dst=peer.node,
-                    proto=proto,
-                    layer=Layer.pod,
-                    address=address,
-                    port=port,
-                    family=family,
-                    agent=peer.agent,
-                    dst_node=peer.node,
-                    dst_zone=peer.zone,
-                    dst_rack=peer.rack,
-                    size=size,
-                )
-                for size in (mesh.sizes if proto in SIZED else (0,))
-            ]
-    return targets
+            if peer.address(family):
+                yield from ((proto, family, size) for size in (mesh.sizes if proto in SIZED else (0,)))
+
+
+def _mesh_targets(round_: RoundScheduled, peer: Member) -> list[Target]:
+    label = peer.pod or peer.agent
+    return [
+        Target(
+            name=f"AgentPodV{family}IP_{label}_{peer.address(family)}",
+            dst=peer.node,
+            proto=proto,
+            layer=Layer.pod,
+            address=peer.address(family),
+            port=getattr(peer, PORTS[proto]) if proto in PORTS else 0,
+            family=family,
+            agent=peer.agent,
+            dst_node=peer.node,
+            dst_zone=peer.zone,
+            dst_rack=peer.rack,
+            size=size,
+        )
+        for proto, family, size in _mesh_ways(round_, peer)
+    ]

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streams.judging import stats
-from streams.judging.elements import Family, families, pairs_of
+from streams.judging.elements import Family, families, pairs_of, sums
 from streams.judging.evidence import Evidence, Floats, Indexes, Masks
 
 # What a sound network may lose without being suspected.
 FLOOR = 1e-4
 # Gain in nats below which nothing is named, besides the logarithm of how many suspects of the family there are.
-PRICE = 11.5
+PRICE = 10.0
 # What the choice among windows costs, in nats.
 ONSET = 0.5
 LEAST_LOST = 3
@@ -77,12 +77,11 @@ def cover(seen: Evidence, *, most: int = MAX_NAMED) -> tuple[list[Suspect], Inde
     lossy = np.nonzero(seen.lost > 0)[0]
     if not len(lossy):
         return [], lossy
-    wide = tuple(families(seen))
-    everything = (pairs_of(seen, lossy), *wide)
+    everything = (pairs_of(seen, lossy), *families(seen))
     state = _State(
         seen=seen,
         families=everything,
-        tried=[_sum(f.group, seen.own if f.single else seen.tried, f.count) for f in everything],
+        tried=[f.tried for f in everything],
         open=np.ones(len(seen), dtype=bool),
         lossy=lossy,
     )
@@ -101,14 +100,10 @@ def _explain(state: _State, best: Suspect) -> None:
     closing = np.unique(closing[state.open[closing]])
     for number, family in enumerate(state.families):
         weights = (state.seen.own if family.single else state.seen.tried)[closing]
-        state.tried[number] = state.tried[number] - _sum(family.group[closing], weights, family.count)
+        before = state.tried[number]
+        state.tried[number] = before - sums(family.group(closing), weights, len(before))
     state.open[closing] = False
     state.lossy = state.lossy[state.open[state.lossy]]
-
-
-def _sum(group: Indexes, weights: Floats, count: int) -> Floats:
-    """Sums by group; what is in no group is left out."""
-    return np.asarray(np.bincount(group + 1, weights=weights, minlength=count + 1)[1:], dtype=np.float64)
 
 
 def background(seen: Evidence, tried: Sequence[Floats], lossy: Indexes, scale: float) -> float:
@@ -117,9 +112,9 @@ def background(seen: Evidence, tried: Sequence[Floats], lossy: Indexes, scale: f
     `tried` are the packets by destination and by source node, `lossy` the lines that lost something.
     """
     medians = []
-    for ends, sums in zip((seen.dst, seen.src), tried, strict=True):
-        lost = _sum(ends[lossy], seen.lost[lossy], len(seen.nodes))
-        rates = np.sort((lost / np.maximum(sums * scale, 1.0))[sums > 0])
+    for ends, packets in zip((seen.dst, seen.src), tried, strict=True):
+        lost = sums(ends[lossy], seen.lost[lossy], len(seen.nodes))
+        rates = np.sort((lost / np.maximum(packets * scale, 1.0))[packets > 0])
         if len(rates):
             medians.append(float(rates[(len(rates) - 1) // 2]))
     return max(FLOOR, min(medians, default=0.0))
@@ -170,15 +165,15 @@ def _best(state: _State) -> Suspect | None:
 
 def _whole(state: _State, best: Suspect, others: Sequence[Suspect]) -> Suspect:
     """The suspect with its lines, and the rival that is hard to tell from it."""
-    group = int(best.lines[0])
-    lines = np.nonzero(state.open & (best.family.group == group))[0]
-    back = np.zeros(0, dtype=np.int64) if best.family.back is None else np.nonzero(best.family.back == group)[0]
+    group, every = int(best.lines[0]), np.arange(len(state.seen))
+    lines = np.nonzero(state.open & (best.family.group(every) == group))[0]
+    back = best.back if best.family.back is None else np.nonzero(best.family.back(every) == group)[0]
     lost = {int(i) for i in lines[state.seen.lost[lines] > 0]}
     rival = None
     for other in others:
         if other.family is best.family or other.gain < best.gain - RIVAL:
             continue
-        theirs = np.nonzero(state.open & (other.family.group == int(other.lines[0])))[0]
+        theirs = np.nonzero(state.open & (other.family.group(every) == int(other.lines[0])))[0]
         same = {int(i) for i in theirs[state.seen.lost[theirs] > 0]}
         if lost & same and len(theirs) != len(lines):
             rival = replace(other, lines=theirs)
@@ -201,12 +196,13 @@ class _Window:
 
 def _strongest(seen: Evidence, family: Family, tried_by_group: Floats, window: _Window) -> Suspect | None:
     """The element of a family that gains most over a window, if it convinces; `lines` holds only its number."""
-    idx = window.lossy[family.group[window.lossy] >= 0]
+    group = family.group(window.lossy)
+    idx = window.lossy[group >= 0]
     if not len(idx):
         return None
-    groups, member = np.unique(family.group[idx], return_inverse=True)
+    groups, member = np.unique(group[group >= 0], return_inverse=True)
     count = len(groups)
-    lost = _sum(member, seen.lost[idx], count)
+    lost = sums(member, seen.lost[idx], count)
     tried = np.maximum(tried_by_group[groups] * (1.0 if family.single else window.scale), lost)
     rest = _rest(seen, family, groups, window, tried, lost)
     told = lost if family.single else _winsorised(seen, idx, member, lost, tried)
@@ -243,21 +239,24 @@ def _rest(seen: Evidence, family: Family, groups: Indexes, window: _Window, trie
     """By element, the loss of what does not touch it (a fault may show in both its directions), `p0` at most."""
     elsewhere = window.lost - lost
     if family.back is not None:
-        elsewhere = elsewhere - _sum(family.back[window.lossy], seen.lost[window.lossy], family.count)[groups]
+        elsewhere = elsewhere - sums(family.back(window.lossy), seen.lost[window.lossy], len(family.tried))[groups]
     over = window.tried - tried * (1 if family.back is None else 2)
     rates = np.where(over > 0, elsewhere / np.maximum(over, 1.0), window.p0)
     return np.asarray(np.clip(rates, FLOOR, window.p0), dtype=np.float64)
 
 
 def _winsorised(seen: Evidence, idx: Indexes, member: Indexes, lost: Floats, tried: Floats) -> Floats:
-    """Losses by element, each line's no more than two deviations above what its element's rate makes of it."""
+    """Losses by element, each line's no more than two deviations above what its element's rate makes of it.
+
+    What is beyond counts for half a packet: two of ten may well be chance, four of ten are no more certain than two.
+    """
     mine, own = seen.lost[idx], seen.own[idx]
-    counted = lost
+    counted, most = lost, mine
     for _ in range(3):
         mean = own * (counted / tried)[member]
         most = np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0)
-        counted = _sum(member, np.minimum(mine, most), len(lost))
-    return counted
+        counted = sums(member, np.minimum(mine, most), len(lost))
+    return sums(member, np.minimum(mine, most) + 0.5 * (mine > most), len(lost))
 
 
 def _distinct(member: Indexes, ends: Indexes, count: int) -> Indexes:
@@ -268,7 +267,7 @@ def _distinct(member: Indexes, ends: Indexes, count: int) -> Indexes:
 def _goes_on(seen: Evidence, idx: Indexes, member: Indexes, tried: Floats, p1: Floats, p0: Floats) -> Masks:
     """Elements whose loss the round at hand bears out: at the window's rate it is likelier than without."""
     now = seen.age[idx] == 0
-    lost = _sum(member[now], seen.lost[idx[now]], len(tried))
+    lost = sums(member[now], seen.lost[idx[now]], len(tried))
     p1 = np.clip(p1, 1e-12, 1 - 1e-9)
     return (tried > 0) & (_ratio(lost, np.maximum(tried, lost), p1, p0) > 0)
 

@@ -4,32 +4,35 @@ Narrower families stand first: where two suspects cover the same lines the narro
 from the wider one (one source alone cannot tell a node's ingress from a pair).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from streams.judging.evidence import NOWHERE, Evidence, Indexes
+from streams.judging.evidence import NOWHERE, Evidence, Floats, Indexes
 
 What = Literal["pair", "node", "rack", "zone", "zone_pair", "layer", "size"]
 Direction = Literal["pair", "ingress", "egress", "layer", "size"]
 
 
+Groups = Callable[[Indexes], Indexes]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """All elements of one kind and direction. `group` is the element of each line, NOWHERE of none.
+    """All elements of one kind and direction. `group` gives the element of each of some lines, NOWHERE where none.
 
-    `back` is the element to which a line is traffic the other way, None where there is no other way. A loss counts only
-    if it is seen from two places at least, by each of `ends`. `count` is how many groups can be numbered.
+    `back` gives the element to which a line is traffic the other way, None where there is no other way. A loss counts
+    only if it is seen from two places at least, by each of `ends`. `tried` is by group.
     """
 
     what: What
     direction: Direction
-    group: Indexes
-    back: Indexes | None
+    group: Groups
+    back: Groups | None
     ends: tuple[Indexes, ...]
-    count: int
+    tried: Floats
 
     @property
     def single(self) -> bool:
@@ -37,42 +40,76 @@ class Family:
         return self.what == "pair"
 
 
-def families(seen: Evidence) -> Iterator[Family]:
-    """The families that the evidence can speak of; pairs stand apart (`pairs_of`)."""
+def sums(group: Indexes, weights: Floats, count: int) -> Floats:
+    """Sums by group; what is in no group is left out."""
+    if len(group) and group.min() < 0:
+        weights, group = weights[group >= 0], group[group >= 0]
+    return np.asarray(np.bincount(group, weights=weights, minlength=count), dtype=np.float64)
+
+
+def families(seen: Evidence) -> list[Family]:
+    """The families that the evidence can speak of, nodes' ingress and egress first; pairs stand apart (`pairs_of`)."""
     nodes = len(seen.nodes)
-    yield from _both_ways("node", seen.src, seen.dst, nodes, inside=None)
+    into, out_of = sums(seen.dst, seen.tried, nodes), sums(seen.src, seen.tried, nodes)
+    found = [
+        _ways("node", "ingress", lambda i: seen.dst[i], lambda i: seen.src[i], (seen.src,), into),
+        _ways("node", "egress", lambda i: seen.src[i], lambda i: seen.dst[i], (seen.dst,), out_of),
+    ]
     for what, of_node, names in (("rack", seen.rack, seen.racks), ("zone", seen.zone, seen.zones)):
         if len(names) > 1:
-            here, there = of_node[seen.src], of_node[seen.dst]
-            apart = here != there
-            up, down = np.where(apart, here, NOWHERE), np.where(apart, there, NOWHERE)
-            yield from _both_ways("rack" if what == "rack" else "zone", up, down, len(names), inside=seen)
-            if what == "zone":
-                known = apart & (here >= 0) & (there >= 0)
-                yield Family(
-                    what="zone_pair",
-                    direction="pair",
-                    group=np.where(known, here * len(names) + there, NOWHERE),
-                    back=np.where(known, there * len(names) + here, NOWHERE),
-                    ends=(seen.src, seen.dst),
-                    count=len(names) ** 2,
-                )
+            found += _places(seen, "rack" if what == "rack" else "zone", of_node, len(names), into, out_of)
     if len(seen.kinds) > 1:
-        yield Family(
-            what="layer", direction="layer", group=seen.kind, back=None, ends=(seen.dst,), count=len(seen.kinds)
-        )
+        tried = sums(seen.kind, seen.tried, len(seen.kinds))
+        found.append(_ways("layer", "layer", lambda i: seen.kind[i], None, (seen.dst,), tried))
     if len(seen.sizes) > 1:
-        yield Family(
-            what="size", direction="size", group=seen.size, back=None, ends=(seen.src, seen.dst), count=len(seen.sizes)
-        )
+        tried = sums(seen.size, seen.tried, len(seen.sizes))
+        found.append(_ways("size", "size", lambda i: seen.size[i], None, (seen.src, seen.dst), tried))
+    return found
 
 
-def _both_ways(what: What, src: Indexes, dst: Indexes, count: int, *, inside: Evidence | None) -> Iterator[Family]:
-    """Ingress and egress. A node's loss must be seen by two peers; a rack's or zone's at two of its nodes as well."""
-    into = (src,) if inside is None else (inside.src, inside.dst)
-    out_of = (dst,) if inside is None else (inside.dst, inside.src)
-    yield Family(what=what, direction="ingress", group=dst, back=src, ends=into, count=count)
-    yield Family(what=what, direction="egress", group=src, back=dst, ends=out_of, count=count)
+def _ways(
+    what: What, direction: Direction, group: Groups, back: Groups | None, ends: tuple[Indexes, ...], tried: Floats
+) -> Family:
+    return Family(what=what, direction=direction, group=group, back=back, ends=ends, tried=tried)
+
+
+def _places(seen: Evidence, what: What, of_node: Indexes, count: int, into: Floats, out_of: Floats) -> list[Family]:
+    """What comes into and goes out of racks or zones, and between two zones; what stays inside is in none of them.
+
+    A loss must be seen at two of the place's nodes and by two peers. What a place tried is what its nodes did, less
+    what stayed inside: far fewer lines to look at than all.
+    """
+    here, there = of_node[seen.src], of_node[seen.dst]
+    inside = np.nonzero(here == there)[0]
+    stayed = sums(here[inside], seen.tried[inside], count)
+
+    def up(lines: Indexes) -> Indexes:
+        a, b = of_node[seen.src[lines]], of_node[seen.dst[lines]]
+        return np.where(a != b, a, NOWHERE)
+
+    def down(lines: Indexes) -> Indexes:
+        a, b = of_node[seen.src[lines]], of_node[seen.dst[lines]]
+        return np.where(a != b, b, NOWHERE)
+
+    def between(lines: Indexes) -> Indexes:
+        a, b = of_node[seen.src[lines]], of_node[seen.dst[lines]]
+        return np.where((a != b) & (a >= 0) & (b >= 0), a * count + b, NOWHERE)
+
+    def back(lines: Indexes) -> Indexes:
+        a, b = of_node[seen.src[lines]], of_node[seen.dst[lines]]
+        return np.where((a != b) & (a >= 0) & (b >= 0), b * count + a, NOWHERE)
+
+    ends = (seen.src, seen.dst)
+    found = [
+        _ways(what, "ingress", down, up, ends, sums(of_node, into, count) - stayed),
+        _ways(what, "egress", up, down, ends, sums(of_node, out_of, count) - stayed),
+    ]
+    if what == "zone":
+        known = (here >= 0) & (there >= 0)
+        tried = sums(np.where(known, here * count + there, NOWHERE), seen.tried, count * count)
+        tried[:: count + 1] = 0
+        found.append(_ways("zone_pair", "pair", between, back, ends, tried))
+    return found
 
 
 def pairs_of(seen: Evidence, lossy: Indexes) -> Family:
@@ -82,25 +119,24 @@ def pairs_of(seen: Evidence, lossy: Indexes) -> Family:
     from_one, to_one = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     from_one[seen.src[lossy]] = True
     to_one[seen.dst[lossy]] = True
+
+    def place(src: Indexes, dst: Indexes) -> Indexes:
+        group = np.full(len(src), NOWHERE, dtype=np.int64)
+        near = np.nonzero(from_one[src] & to_one[dst])[0]
+        if len(codes) and len(near):
+            wanted = src[near] * count + dst[near]
+            at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+            group[near] = np.where(codes[at] == wanted, at, NOWHERE)
+        return group
+
     return Family(
         what="pair",
         direction="pair",
-        group=_place(seen.src, seen.dst, from_one, to_one, codes, count),
-        back=_place(seen.dst, seen.src, from_one, to_one, codes, count),
+        group=lambda lines: place(seen.src[lines], seen.dst[lines]),
+        back=lambda lines: place(seen.dst[lines], seen.src[lines]),
         ends=(),
-        count=len(codes),
+        tried=sums(place(seen.src, seen.dst), seen.own, len(codes)),
     )
-
-
-def _place(src: Indexes, dst: Indexes, from_one: np.ndarray, to_one: np.ndarray, codes: Indexes, count: int) -> Indexes:
-    """Each line's place among the sorted `codes` of pairs; looked up only where both ends can be in one."""
-    group = np.full(len(src), NOWHERE, dtype=np.int64)
-    near = np.nonzero(from_one[src] & to_one[dst])[0]
-    if len(codes) and len(near):
-        wanted = src[near] * count + dst[near]
-        at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-        group[near] = np.where(codes[at] == wanted, at, NOWHERE)
-    return group
 
 
 def name_of(seen: Evidence, family: Family, line: int) -> str:

@@ -145,9 +145,9 @@ def recall(seen: Evidence, memories: Sequence[Memory]) -> Evidence:
         forward=np.concatenate([seen.forward, (past["way"] & 1).astype(bool)]),
         exact=np.concatenate([seen.exact, (past["way"] & 2).astype(bool)]),
         kinds=list(kinds),
-        kind=np.concatenate([seen.kind, past["kind"]]),
+        kind=np.concatenate([seen.kind, past["kind"].astype(seen.kind.dtype)]),
         sizes=list(sizes),
-        size=np.concatenate([seen.size, past["size"]]),
-        age=np.concatenate([seen.age, *ages]),
+        size=np.concatenate([seen.size, past["size"].astype(seen.size.dtype)]),
+        age=np.concatenate([seen.age, *ages], dtype=seen.age.dtype),
         before=tuple(m.tried / total for m in memories),
     )

@@ -1,6 +1,7 @@
 """The mesh's promises: exact degrees, every pair once a cycle, and a plan that equals the sum of the shares."""
 
 import math
+import time
 from collections import Counter
 
 import msgspec
@@ -54,6 +55,24 @@ def test_planned_is_the_sum_of_the_shares(count: int, degree: int, rate: float, 
     for member in everyone:
         streams = share(round_=round_, members=everyone, agent=member.agent)
         assert owed[member.agent] == sum(s.requests for s in streams)
+
+
+def test_members_with_different_addresses_are_owed_what_each_can_be_sent() -> None:
+    everyone = tuple(msgspec.structs.replace(m, ipv6="fd00::1" if m.slot % 3 else "") for m in members_of(11))
+    round_ = msgspec.structs.replace(EXAMPLE, mesh=Mesh(degree=3, families=(4, 6), protos=(Proto.http, Proto.icmp)))
+    owed = planned(round_=round_, members=everyone)
+    for member in everyone:
+        assert owed[member.agent] == sum(s.requests for s in share(round_=round_, members=everyone, agent=member.agent))
+    assert len(set(owed.values())) > 1
+
+
+def test_what_thousands_owe_is_known_at_once() -> None:
+    everyone = members_of(5000)
+    round_ = msgspec.structs.replace(EXAMPLE, mesh=Mesh(degree=20))
+    began = time.process_time()
+    owed = planned(round_=round_, members=everyone)
+    assert time.process_time() - began < 0.2
+    assert set(owed.values()) == {20 * requests_due(rate=round_.rate, duration_s=round_.duration_s)}
 
 
 def test_offsets_are_a_permutation_known_to_all() -> None:
