@@ -33,12 +33,12 @@ from kpatrol.lab.inject import FaultCount
 from kpatrol.lab.leftovers import clean_leftovers, tear_down
 from kpatrol.lab.netns import Network, build_network, enter, run_in
 from kpatrol.lab.netplan import Node, NodeSpec
-from kpatrol.lab.processes import Child, spawn
 from kpatrol.lab.state import LabState, base_folder
 from tests.cluster.access import ADMINISTRATORS, Access
 from tests.cluster.apiserver import read_audit, wait_ready
 from tests.cluster.binaries import ensure
 from tests.cluster.breaking import Faults
+from tests.cluster.children import Children
 from tests.cluster.controlplane import (
     ApiOptions,
     apiserver_arguments,
@@ -93,6 +93,7 @@ class Cluster:
     template: Path
     faults: Faults
     lab: LabState = field(repr=False)
+    children: Children = field(repr=False)
 
     @property
     def gateway(self) -> str:
@@ -188,12 +189,14 @@ def running_cluster(
     for removed in clean_leftovers(base):
         say(str(removed))
     lab = LabState.create(base)
+    children = Children(lab)
     try:
-        cluster = _build(lab, programs, template=template, nodes=nodes, spare=spare, dual=dual)
+        cluster = _build(lab, children, programs, template=template, nodes=nodes, spare=spare, dual=dual)
         start_nodes(list(cluster.nodes.values()), template=template)
         cluster.wait_nodes_ready()
         yield cluster
     finally:
+        children.kill()
         removed = tear_down(lab)
         say(str(removed))
         if removed.failures:
@@ -211,7 +214,9 @@ def start_nodes(nodes: Sequence[KubeNode], *, template: Path) -> None:
         node.start_proxy()
 
 
-def _build(lab: LabState, programs: dict[str, Path], *, template: Path, nodes: int, spare: int, dual: bool) -> Cluster:
+def _build(
+    lab: LabState, children: Children, programs: dict[str, Path], *, template: Path, nodes: int, spare: int, dual: bool
+) -> Cluster:
     folder = lab.bulk_folder()
     cgroup = f"kp-{lab.id}"
     lab.register_cgroup(cgroup)
@@ -236,14 +241,14 @@ def _build(lab: LabState, programs: dict[str, Path], *, template: Path, nodes: i
         audit_policy=write_audit_policy(folder / "audit-policy.yaml"),
         aggregator_routing=True,
     )
-    _start_control_plane(lab, programs, options, access=access, control=control, url=url)
+    _start_control_plane(children, programs, options, access=access, control=control, url=url)
     kube_nodes = [
         KubeNode(
             node=network.nodes[name],
             pods=ranges[name],
             dual=dual,
             folder=folder / name,
-            register=lab,
+            children=children,
             programs=programs,
             users=_node_users(access, name, server=inside),
             cgroup=f"{cgroup}/{name}",
@@ -265,6 +270,7 @@ def _build(lab: LabState, programs: dict[str, Path], *, template: Path, nodes: i
         template=template,
         faults=Faults({name: (network.nodes[name], ranges[name]) for name in names}),
         lab=lab,
+        children=children,
     )
 
 
@@ -283,7 +289,7 @@ def _node_users(access: Access, name: str, *, server: str) -> NodeUsers:
 
 
 def _start_control_plane(
-    lab: LabState, programs: dict[str, Path], options: ApiOptions, *, access: Access, control: Node, url: str
+    children: Children, programs: dict[str, Path], options: ApiOptions, *, access: Access, control: Node, url: str
 ) -> None:
     folder, server = options.audit_log.parent, f"https://{control.address}:{_PORT}"
     manager = access.certificate_user("system:kube-controller-manager", groups=[], server=server)
@@ -294,10 +300,7 @@ def _start_control_plane(
         "kube-controller-manager": controller_manager_arguments(manager, access.files, port=10257),
         "kube-scheduler": scheduler_arguments(scheduler),
     }
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    started: list[Child] = []
     for name, arguments in commands.items():
-        argv = [*enter(control), str(programs[name]), *arguments]
-        started.append(spawn(register=lab, name=name, argv=argv, environment=environment, log=folder / f"{name}.log"))
+        children.start(name, [*enter(control), str(programs[name]), *arguments], log=folder / f"{name}.log")
         if name == "kube-apiserver":
-            wait_ready(url, ca=access.files.ca, children=started)
+            wait_ready(url, ca=access.files.ca, children=children.running())

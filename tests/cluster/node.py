@@ -18,7 +18,8 @@ from kpatrol.lab.commands import find_program
 from kpatrol.lab.errors import LabError
 from kpatrol.lab.netns import enter, run_in
 from kpatrol.lab.netplan import Node
-from kpatrol.lab.processes import Child, ProcessRegister, spawn
+from kpatrol.lab.processes import Child
+from tests.cluster.children import Children
 from tests.cluster.nodefiles import (
     PODS,
     PODS6,
@@ -59,11 +60,11 @@ class KubeNode:
     pods: PodRange
     dual: bool
     folder: Path
-    register: ProcessRegister
+    children: Children
     programs: Mapping[str, Path]
     users: NodeUsers
     cgroup: str
-    _children: dict[str, Child] = field(default_factory=dict)
+    _programs: dict[str, Child] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -104,7 +105,7 @@ class KubeNode:
         return [
             program,
             f"--net={self.node.namespace}",
-            f"--mount=/proc/{self._children['holder'].pid}/ns/mnt",
+            f"--mount=/proc/{self._programs['holder'].pid}/ns/mnt",
             "--",
         ]
 
@@ -155,37 +156,25 @@ class KubeNode:
 
     def kill(self, program: str) -> None:
         """kill -9 of kubelet, kube-proxy or containerd."""
-        asyncio.run(self._children[program].kill())
+        asyncio.run(self._programs[program].kill())
 
     def running(self, program: str) -> bool:
-        return program in self._children and self._children[program].is_running()
+        return program in self._programs and self._programs[program].is_running()
 
     def log(self, program: str) -> Path:
         return self.folder / f"{program}.log"
 
     def last_words(self) -> str:
         """The end of each program's log, for error messages."""
-        return "\n".join(f"--- {self.name} {c.name}\n{c.last_lines(8)}" for c in self._children.values())
-
-    def stop(self) -> None:
-        """Everything at once, by force."""
-        for child in self._children.values():
-            asyncio.run(child.kill())
+        return "\n".join(f"--- {self.name} {c.name}\n{c.last_lines(8)}" for c in self._programs.values())
 
     def _run(self, name: str, command: Sequence[str]) -> None:
-        self._children[name] = self._spawn(name, [*self.inside(), *command])
+        self._programs[name] = self._spawn(name, [*self.inside(), *command])
 
     def _spawn(self, name: str, argv: Sequence[str]) -> Child:
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
         self.folder.mkdir(parents=True, exist_ok=True)
-        child = spawn(
-            register=self.register,
-            name=f"{self.name}-{name}",
-            argv=argv,
-            environment={"PATH": path, "HOME": "/"},
-            log=self.log(name),
-        )
-        self._children[name] = child
+        child = self.children.start(f"{self.name}-{name}", argv, log=self.log(name))
+        self._programs[name] = child
         return child
 
 

@@ -23,10 +23,11 @@ import yaml
 from kpatrol.lab.java import find_java
 from kpatrol.lab.kafka import LOOPBACK, Kafka, KafkaFiles
 from kpatrol.lab.kafka_jars import cache_folder, get_jars
-from kpatrol.lab.processes import Child, spawn
+from kpatrol.lab.processes import Child
 from kpatrol.lab.web import answers, free_port, wait_until
 from kpatrol.reading.store import Store
 from tests.cluster.cluster import Cluster
+from tests.cluster.images import ROOT
 from topics.connection import KafkaConnection
 
 SECRET = "outside-clickhouse"
@@ -107,14 +108,8 @@ def _start_endpoint(cluster: Cluster, folder: Path, *, port: int, passwords: dic
         path.write_text(password)
         words += [f"--{role}-password-file", str(path)]
     command = [sys.executable, "-m", "kpatrol.endpoint", "--path", str(folder / "clickhouse"), "--allow-remote"]
-    return spawn(
-        register=cluster.lab,
-        name="endpoint",
-        argv=[*command, "--listen", f"{cluster.gateway}:{port}", *words],
-        environment={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-        log=folder / "endpoint.log",
-        folder=Path(__file__).parents[2],
-    )
+    argv = [*command, "--listen", f"{cluster.gateway}:{port}", *words]
+    return cluster.children.start("endpoint", argv, log=folder / "endpoint.log", folder=ROOT)
 
 
 def _make_secret(cluster: Cluster, namespace: str, passwords: dict[str, str]) -> None:
