@@ -20,6 +20,8 @@ from tests.cluster.manifests import web_servers
 from tests.integration.labs import leftovers
 
 ROOT = Path(__file__).parents[2]
+# Starting a cluster takes 15 s, on a machine that does much else minutes.
+pytestmark = pytest.mark.timeout(900)
 _ASK = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])).status)"
 _PATIENCE_S = "20"
 
