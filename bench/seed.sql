@@ -60,7 +60,7 @@ FROM
         proto IN ('tcp', 'http', 'https') AS stream,
         toUInt32({packets}[p + 1]) AS packets,
         toUInt32(u1 < {share} * packets) AS gone,
-        NOT (gone > 0 AND NOT stream) AS ok,
+        NOT (gone > 0 AND (NOT stream OR u4 < 0.1)) AS ok,
         if(src % {zones} = dst % {zones}, 120 + pair % 80, 600 + pair % 900) AS base,
         base * exp(0.2 * (u2 + u3 + u4 - 1.5)) + if(u4 < 0.01, 5000 * u2, 0) + if(gone > 0, 200000, 0) AS took,
         if(ok, toUInt32(took), toUInt32(1000000)) AS dur,

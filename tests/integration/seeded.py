@@ -58,7 +58,7 @@ def tell(clickhouse: ClickHouse, now: datetime) -> None:
         table="alarm",
         columns=[*alarm, "sentence", "round_id"],
         rows=[
-            ["a1", 1, "opened", now - timedelta(hours=2), now - timedelta(hours=2), MESH, f"node {LOSSY}", "egress",
+            ["a1", 1, "opened", now - timedelta(minutes=90), now - timedelta(minutes=90), MESH, f"node {LOSSY}", "egress",
              "loss", "warning", "loses 5 %", 1],
             ["a0", 1, "opened", now - timedelta(hours=2), now - timedelta(hours=2), DNS, "dns", "", "loss", "warning",
              "gone", 1],

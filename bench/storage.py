@@ -1,0 +1,174 @@
+"""What storing and asking costs: 24 h of a full mesh, one round a minute, embedded engine: python -m bench.storage.
+
+Fills raw through the table's own insert (57 M rows: 100 nodes × 99 × 4 protocols × 1,440 rounds), rolls it up, copies
+its day backwards for the long-term tables (30 days of hours, a year of nodes' hours and pairs' days), then asks every
+dashboard panel and what `kpatrol history` asks. Prints disk per row and the best of three times, against the goals.
+`--small` is 1 M rows. `--folder` keeps the data there, and takes what is there already.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bench.seed import Seed, fill, node
+from bench.sink import PASSWORD
+from kpatrol.reading.history import Question, query, source
+from streams.clickhouse import ClickHouse
+from streams.migrate import Migration, Values
+from streams.rollup import RollUp
+
+GOAL_BYTES = 5.0
+PANEL_MS, PAIR_MS, TREND_MS = 300.0, 100.0, 500.0
+TABLES = ("probe", "node_1m", "node_1m_closed", "node_1h", "pair_1h", "pair_1d")
+KEPT = "filled"
+
+
+@contextmanager
+def engine(folder: Path) -> Iterator[ClickHouse]:
+    """The endpoint over `folder`, as `python -m kpatrol.endpoint` starts it."""
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    command = [
+        sys.executable,
+        "-m",
+        "kpatrol.endpoint",
+        "--path",
+        str(folder / "clickhouse"),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    command += ["--writer-password-file", str(password), "--reader-password-file", str(password)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        port = process.stdout.readline().split("http://127.0.0.1:")[1].split()[0]
+        yield ClickHouse(url=f"http://writer@127.0.0.1:{port}/kpatrol", password=PASSWORD, timeout_s=900)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def make(clickhouse: ClickHouse, *, nodes: int, rounds: int, now: datetime) -> None:
+    """Raw, roll-ups, and the long past."""
+    Migration(clickhouse=clickhouse, values=Values(raw_days=30, hour_days=400, minute_days=400)).apply()
+    start = now - timedelta(minutes=rounds)
+    began_s = time.monotonic()
+    seed = Seed(start=start, rounds=rounds, nodes=nodes, loss=1e-5, lossy={node(7 % nodes): 0.02})
+    fill(clickhouse, seed)
+    took_s = time.monotonic() - began_s
+    print(f"filled: {seed.rows:,} rows in {took_s:.0f} s, {seed.rows / took_s:,.0f} rows/s (with node_1m)")
+    began_s = time.monotonic()
+    written = RollUp(clickhouse=clickhouse, raw_days=30).run_once()
+    hours = [w.took_ms for w in written if w.period == "hour"]
+    print(f"rolled up: {len(hours)} hours in {time.monotonic() - began_s:.0f} s, {max(hours)} ms the slowest")
+    print(f"disk: {sizes(clickhouse)}")
+    began_s = time.monotonic()
+    for table, days in (("pair_1h", 30), ("node_1h", 365), ("pair_1d", 365)):
+        backwards(clickhouse, table, days=days)
+    print(f"the long past: {time.monotonic() - began_s:.0f} s")
+
+
+def backwards(clickhouse: ClickHouse, table: str, *, days: int) -> None:
+    """The last 24 h of a roll-up table again for every day of the past."""
+    columns = [r["name"] for r in clickhouse.query_rows(f"DESCRIBE TABLE {table}") if r["name"] != "t"]
+    listed = ", ".join(columns)
+    for first in range(1, days, 30):
+        clickhouse.command(
+            f"INSERT INTO {table} (t, {listed}) SELECT t - toIntervalDay(d), {listed} FROM {table} FINAL "
+            f"ARRAY JOIN range({first}, {min(days, first + 30)}) AS d "
+            f"WHERE t > (SELECT max(t) FROM {table}) - INTERVAL 1 DAY"
+        )
+
+
+def sizes(clickhouse: ClickHouse) -> str:
+    """Bytes a row of every table, after merging what is merged so far."""
+    rows = clickhouse.query_rows(
+        "SELECT table, sum(rows) AS n, sum(bytes_on_disk) / n AS per_row FROM system.parts "
+        f"WHERE active AND database = 'kpatrol' AND table IN {TABLES} GROUP BY table ORDER BY table"
+    )
+    return ", ".join(f"{r['table']} {r['n']:,} rows × {r['per_row']:.2f} B" for r in rows)
+
+
+def bytes_a_row(clickhouse: ClickHouse) -> float:
+    """Disk per stored request."""
+    rows = clickhouse.query_rows(
+        "SELECT sum(bytes_on_disk) / sum(rows) AS b FROM system.parts "
+        "WHERE active AND database = 'kpatrol' AND table = 'probe'"
+    )
+    return float(rows[0]["b"])
+
+
+def best_ms(ask: Callable[[], Any], *, times: int = 3) -> float:
+    """The best of some runs, in milliseconds."""
+    taken = []
+    for _ in range(times):
+        began_s = time.perf_counter()
+        ask()
+        taken.append((time.perf_counter() - began_s) * 1000)
+    return min(taken)
+
+
+def asked(clickhouse: ClickHouse, question: Question) -> float:
+    """What `kpatrol history` asks."""
+    sql, parameters = query(question, source(question))
+    return best_ms(lambda: clickhouse.query_rows(sql, parameters))
+
+
+def histories(clickhouse: ClickHouse, *, nodes: int, now: datetime) -> list[tuple[str, float, float]]:
+    """(what, best ms, goal ms)."""
+    pair = (node(7 % nodes), node(1))
+    day, month, quarter = timedelta(days=1), timedelta(days=30), timedelta(days=90)
+    questions = [
+        ("one pair, both ways, 30 days", Question(task="mesh", since=now - month, until=now, pair=pair), PAIR_MS),
+        ("zones, 90 days", Question(task="mesh", since=now - quarter, until=now, by="zone"), TREND_MS),
+        ("everything, 90 days", Question(task="mesh", since=now - quarter, until=now), TREND_MS),
+        ("nodes, from and to, one day", Question(task="mesh", since=now - day, until=now, by="node"), TREND_MS),
+    ]
+    return [(f"history: {what}", asked(clickhouse, question), goal) for what, question, goal in questions]
+
+
+def main() -> int:
+    """Print the figures; 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.storage", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="1 M rows: 20 nodes, 11 hours")
+    parser.add_argument("--folder", type=Path, help="keep the data here, and take what is here already")
+    options = parser.parse_args()
+    nodes, rounds = (20, 660) if options.small else (100, 1440)
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="kpatrol-bench-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / KEPT
+    try:
+        with engine(folder) as clickhouse:
+            clickhouse.wait_ready(timeout_s=60)
+            if not kept.exists():
+                now = datetime.now(UTC).replace(second=0, microsecond=0)
+                make(clickhouse, nodes=nodes, rounds=rounds, now=now)
+                kept.write_text(now.isoformat())
+            return report(clickhouse, nodes=nodes, now=datetime.fromisoformat(kept.read_text()))
+    finally:
+        if options.folder is None:
+            shutil.rmtree(folder)
+
+
+def report(clickhouse: ClickHouse, *, nodes: int, now: datetime) -> int:
+    """Ask everything; the exit code."""
+    per_row = bytes_a_row(clickhouse)
+    print(f"disk: {sizes(clickhouse)}")
+    print(f"a stored request takes {per_row:.2f} B, goal {GOAL_BYTES} B: ratio {per_row / GOAL_BYTES:.2f}")
+    taken = histories(clickhouse, nodes=nodes, now=now)
+    for what, ms, goal in taken:
+        print(f"{ms:7.0f} ms, goal {goal:.0f}: {what}")
+    return int(per_row > GOAL_BYTES or any(ms > goal for _, ms, goal in taken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
