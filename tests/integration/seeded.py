@@ -53,12 +53,13 @@ def tell(clickhouse: ClickHouse, now: datetime) -> None:
     """Verdicts, findings, alarms, heartbeats and events of that time."""
     for statement in (ROUNDS, FINDINGS, AGENTS):
         clickhouse.command(statement)
+    began = now - timedelta(minutes=90)
     alarm = ["alarm_id", "transition", "state", "at", "since", "task", "element", "direction", "kind", "severity"]
     clickhouse.insert_rows(
         table="alarm",
         columns=[*alarm, "sentence", "round_id"],
         rows=[
-            ["a1", 1, "opened", now - timedelta(minutes=90), now - timedelta(minutes=90), MESH, f"node {LOSSY}", "egress",
+            ["a1", 1, "opened", began, began, MESH, f"node {LOSSY}", "egress",
              "loss", "warning", "loses 5 %", 1],
             ["a0", 1, "opened", now - timedelta(hours=2), now - timedelta(hours=2), DNS, "dns", "", "loss", "warning",
              "gone", 1],
