@@ -20,6 +20,7 @@ PARTS = {
         "CPU of the agent per recorded request (goal 15 µs), beside a bare loop",
     ),
     "sink": ([], "CPU of the sink per row, Kafka to ClickHouse (goal 1 µs), by stage and as a whole"),
+    "judging": ([], "time to judge a round of 5,000 nodes, by stage (goal: localisation within 100 ms)"),
     "receipts": ([], "bytes of receipts beside results (goal under 15 %)"),
 }
 

@@ -24,6 +24,7 @@ from streams.judge_rounds import Judge
 from streams.judging import pair_table, served
 from streams.judging.pair_table import PairTable
 from streams.judging.served import Served
+from streams.malloc import keep_freed_memory
 from streams.parts import Parts
 from streams.publish import Publisher
 from streams.round_store import RoundStore, RoundTable
@@ -217,6 +218,7 @@ class Office:
 
 def attach(app: faust.App, parts: Parts) -> Sequence[Any]:
     """Add the judge's agent, table and timer; see app.ServiceModule."""
+    keep_freed_memory()
     members = Members(kafka=parts.config.kafka)
     office = Office(app=app, parts=parts, members=members)
     topic = round_progress.TOPIC

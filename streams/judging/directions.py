@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.judging.pair_table import Ints, PairTable
-from streams.judging.served import Line
 from topics.outcome import Outcome
 
 Masks = npt.NDArray[np.bool_]
@@ -41,18 +40,11 @@ class Directions:
     unanswered: Ints
 
 
-def lines_of(pairs: PairTable) -> list[Line]:
-    """The key of each line."""
-    columns = (pairs.texts(name) for name in ("src_agent", "target", "dst", "dst_node", "proto", "layer"))
-    sizes = [int(size or 0) for size in pairs.table.column("size").to_pylist()]
-    return list(zip(*columns, sizes, strict=True))
-
-
 def directions(pairs: PairTable) -> Directions:
     """Both ends' accounts of each line, as far as there are two."""
     sent, lost = pairs.counts("packets_sent"), pairs.counts("packets_lost")
     nothing = np.zeros(len(pairs), dtype=np.int64)
-    if pairs.served is None or not pairs.served.counts:
+    if pairs.served is None or not len(pairs.served):
         return Directions(
             known=np.zeros(len(pairs), dtype=bool),
             forward_sent=sent,
@@ -63,10 +55,9 @@ def directions(pairs: PairTable) -> Directions:
             open_lost=nothing,
             unanswered=nothing,
         )
-    lines = lines_of(pairs)
-    served = pairs.served.aligned(lines)
-    known = _covered(pairs, lines, served["received"], served["missing"])
-    tcp = known & np.array([line[4] in TCP for line in lines], dtype=bool)
+    served = pairs.served.aligned(pairs.table)
+    known = _covered(pairs, served["received"], served["missing"])
+    tcp = known & _among(pairs, "proto", TCP)
     udp = known & ~tcp
     ok = pairs.counts("ok")
     open_sent = np.where(tcp, pairs.counts("unopened_sent"), 0)
@@ -95,24 +86,25 @@ def _without_loss(pairs: PairTable) -> Ints:
     return pairs.outcome_counts(ends)
 
 
-def _covered(pairs: PairTable, lines: list[Line], received: Ints, missing: Ints) -> Masks:
+def _covered(pairs: PairTable, received: Ints, missing: Ints) -> Masks:
     """Lines whose receipts are all there, as far as the client can tell; one that got no answer at all only when the
     same node has told of others."""
-    ok = pairs.counts("ok")
-    told = {line[3] for line, came in zip(lines, received, strict=True) if came and line[3]}
-    speaking = np.array([line[3] in told for line in lines], dtype=bool)
-    whole = (received >= ok) & (missing == 0) & ((received > 0) | speaking)
-    return np.asarray(whole & _expected(lines), dtype=bool)
+    names, node = pairs.codes("dst_node")
+    told = np.zeros(len(names), dtype=bool)
+    told[node[received > 0]] = True
+    told &= np.array([bool(name) for name in names], dtype=bool)
+    whole = (received >= pairs.counts("ok")) & (missing == 0) & ((received > 0) | told[node])
+    return np.asarray(whole & _among(pairs, "proto", TOLD), dtype=bool)
 
 
-def _expected(lines: list[Line]) -> Masks:
-    return np.array([line[4] in TOLD for line in lines], dtype=bool)
+def _among(pairs: PairTable, column: str, wanted: frozenset[str]) -> Masks:
+    names, codes = pairs.codes(column)
+    return np.array([name in wanted for name in names], dtype=bool)[codes]
 
 
 def lacking(pairs: PairTable) -> bool:
     """Whether receipts that must come are not there yet: of requests to our own agents that were answered."""
     names, node = pairs.codes("dst_node")
-    protos, proto = pairs.codes("proto")
     wanted = np.array([bool(name) for name in names], dtype=bool)[node] & (pairs.counts("ok") > 0)
-    wanted &= np.array([name in TOLD for name in protos], dtype=bool)[proto]
+    wanted &= _among(pairs, "proto", TOLD)
     return bool(wanted.any() and (wanted & ~directions(pairs).known).any())

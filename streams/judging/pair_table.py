@@ -11,7 +11,7 @@ histograms are of the `ok` requests, in microseconds: `total` from the planned t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -65,6 +65,8 @@ class PairTable:
     table: pa.Table
     raw_rows: int
     served: Served | None = None
+    # What has been worked out of `table`; the same for a copy with another `served`.
+    known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -89,9 +91,11 @@ class PairTable:
 
     def codes(self, name: str) -> tuple[list[str], Ints]:
         """A column of TEXTS as (its different texts, the place of each line's text among them)."""
-        chunks: Any = self.table.column(name).chunks
-        encoded = _pa.concat_arrays(chunks or [_pa.array([], _pa.string())]).dictionary_encode()
-        return encoded.dictionary.to_pylist(), np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
+        if name not in self.known:
+            chunks: Any = self.table.column(name).chunks
+            self.known[name] = _encoded(_pa.concat_arrays(chunks or [_pa.array([], _pa.string())]))
+        found: tuple[list[str], Ints] = self.known[name]
+        return found
 
     def row(self, index: int) -> dict[str, Any]:
         """One line; maps become dicts."""
@@ -101,22 +105,24 @@ class PairTable:
     @cached_property
     def by_outcome(self) -> dict[str, int]:
         """Requests by outcome; only those that occurred."""
-        names, counts, _ = self.outcome_entries
-        total: dict[str, int] = {}
-        for name in np.unique(names):
-            total[str(name)] = int(counts[names == name].sum())
-        return {o.name: total[o.name] for o in Outcome if total.get(o.name)}
+        names, codes, counts, _ = self.outcome_entries
+        total = dict(zip(names, np.bincount(codes, weights=counts, minlength=len(names)).astype(int), strict=True))
+        return {o.name: int(total[o.name]) for o in Outcome if total.get(o.name)}
 
-    @cached_property
-    def outcome_entries(self) -> tuple[npt.NDArray[np.str_], Ints, Ints]:
-        """(outcome, requests, line) of every entry of the lines' outcome maps."""
-        keys, values, lines = self._entries("outcomes")
-        return np.asarray(keys.to_numpy(zero_copy_only=False), dtype=np.str_), values, lines
+    @property
+    def outcome_entries(self) -> tuple[list[str], Ints, Ints, Ints]:
+        """(outcomes, and of every entry of the lines' maps: number of its outcome, requests, line)."""
+        if "outcomes" not in self.known:
+            keys, values, lines = self._entries("outcomes")
+            self.known["outcomes"] = (*_encoded(keys), values, lines)
+        found: tuple[list[str], Ints, Ints, Ints] = self.known["outcomes"]
+        return found
 
     def outcome_counts(self, outcomes: Iterable[Outcome]) -> Ints:
         """For each line, requests that ended in one of `outcomes`."""
-        names, counts, lines = self.outcome_entries
-        chosen = np.isin(names, [o.name for o in outcomes])
+        names, codes, counts, lines = self.outcome_entries
+        wanted = {o.name for o in outcomes}
+        chosen = np.array([name in wanted for name in names], dtype=bool)[codes]
         return np.bincount(lines[chosen], weights=counts[chosen], minlength=len(self)).astype(np.int64)
 
     @cached_property
@@ -140,6 +146,11 @@ class PairTable:
         lines = np.repeat(np.arange(len(array), dtype=np.int64), lengths)
         values = np.asarray(array.items.slice(first, last - first).to_numpy(), dtype=np.int64)
         return array.keys.slice(first, last - first), values, lines
+
+
+def _encoded(texts: Any) -> tuple[list[str], Ints]:
+    encoded = texts.dictionary_encode()
+    return encoded.dictionary.to_pylist(), np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
 
 
 def empty() -> PairTable:

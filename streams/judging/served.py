@@ -8,13 +8,15 @@ Joined by the request's identity (round, source agent, number), never by address
 are missing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from topics.outcome import NOT_LOSS, Outcome, Proto
 from topics.probe_receipts import UNKNOWN_TARGET, Receipts
@@ -25,31 +27,80 @@ Ints = npt.NDArray[np.int64]
 Line = tuple[str, str, str, str, str, str, int]
 KEYS = ("src_agent", "target", "dst", "dst_node", "proto", "layer", "size")
 COUNTS = ("received", "sent", "lost", "synack_lost", "missing")
+# The stubs of pyarrow know fewer of its functions than it has.
+_pa: Any = pa
+_compute: Any = pc
 _SILENT = [int(o) for o in NOT_LOSS]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Served:
-    """Counts by line, in the order of COUNTS."""
+    """Counts by line: a table of KEYS and COUNTS; where a line stands in it twice its counts add up."""
 
-    counts: dict[Line, tuple[int, ...]]
+    table: pa.Table
 
-    def aligned(self, lines: Sequence[Line]) -> dict[str, Ints]:
-        """The counts of each of `lines` by name; 0 where the serving side said nothing."""
-        nothing = (0,) * len(COUNTS)
-        table = np.array([self.counts.get(line, nothing) for line in lines], dtype=np.int64).reshape(-1, len(COUNTS))
-        return dict(zip(COUNTS, table.T, strict=True))
+    @classmethod
+    def of(cls, counts: Mapping[Line, Sequence[int]]) -> "Served":
+        """From counts by line, each in the order of COUNTS."""
+        keys = list(zip(*counts, strict=True)) or [()] * len(KEYS)
+        values = list(zip(*counts.values(), strict=True)) or [()] * len(COUNTS)
+        types = [_pa.int64() if name == "size" else _pa.string() for name in KEYS] + [_pa.int64()] * len(COUNTS)
+        columns = [_pa.array(column, kind) for column, kind in zip([*keys, *values], types, strict=True)]
+        return cls(table=_pa.table(dict(zip((*KEYS, *COUNTS), columns, strict=True))))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def counts(self) -> dict[Line, tuple[int, ...]]:
+        """The counts by line, in the order of COUNTS."""
+        keys = zip(*(self.table.column(name).to_pylist() for name in KEYS), strict=True)
+        values = zip(*(self.table.column(name).to_pylist() for name in COUNTS), strict=True)
+        counts: dict[Line, tuple[int, ...]] = {}
+        for line, told in zip(keys, values, strict=True):
+            before = counts.get(line, (0,) * len(COUNTS))
+            counts[line] = tuple(a + b for a, b in zip(before, told, strict=True))
+        return counts
+
+    def aligned(self, lines: pa.Table) -> dict[str, Ints]:
+        """The counts of each of `lines` (columns KEYS) by name; 0 where the serving side said nothing."""
+        asked, told = _numbered(lines, self.table)
+        place = _compute.index_in(_pa.array(told), value_set=_pa.array(asked)).to_numpy(zero_copy_only=False)
+        known = ~np.isnan(place.astype(np.float64))
+        at = place[known].astype(np.int64)
+        return {
+            name: np.bincount(at, weights=_ints(self.table, name)[known], minlength=len(asked)).astype(np.int64)
+            for name in COUNTS
+        }
+
+
+def _ints(table: pa.Table, name: str) -> Ints:
+    return np.asarray(table.column(name).to_numpy(), dtype=np.int64)
+
+
+def _numbered(one: pa.Table, other: pa.Table) -> tuple[Ints, Ints]:
+    """The lines of two tables as numbers, the same for equal KEYS."""
+    first = one.num_rows
+    codes, span = np.zeros(first + other.num_rows, dtype=np.int64), 1
+    for name in KEYS:
+        if name == "size":
+            values, index = np.unique(np.concatenate([_ints(one, name), _ints(other, name)]), return_inverse=True)
+            count, index = len(values), index.reshape(-1)
+        else:
+            chunks: list[Any] = [*one.column(name).chunks, *other.column(name).chunks]
+            encoded = _pa.concat_arrays(chunks or [_pa.array([], _pa.string())]).dictionary_encode()
+            count, index = len(encoded.dictionary), np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
+        if span * max(count, 1) >= 1 << 62:
+            kept, codes = np.unique(codes, return_inverse=True)
+            span, codes = len(kept), codes.reshape(-1).astype(np.int64)
+        codes, span = codes * count + index, span * max(count, 1)
+    return codes[:first], codes[first:]
 
 
 def from_arrow(table: pa.Table) -> Served:
-    """The result of a query: columns of KEYS and COUNTS."""
-    keys = zip(*(table.column(name).to_pylist() for name in KEYS), strict=True)
-    values = zip(*(table.column(name).to_pylist() for name in COUNTS), strict=True)
-    counts: dict[Line, tuple[int, ...]] = {}
-    for line, told in zip(keys, values, strict=True):
-        before = counts.get(line, (0,) * len(COUNTS))
-        counts[line] = tuple(a + b for a, b in zip(before, told, strict=True))
-    return Served(counts=counts)
+    """The result of a query: columns of KEYS and COUNTS in any order."""
+    types = {name: _pa.string() for name in KEYS} | {name: _pa.int64() for name in ("size", *COUNTS)}
+    return Served(table=_pa.table({name: table.column(name).cast(types[name]) for name in (*KEYS, *COUNTS)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +130,7 @@ def from_batches(*, receipts: Iterable[Receipts], batches: Iterable[Batch], roun
     for agent, numbers in came.items():
         if numbers:
             _by_bits(asked[agent], np.concatenate(numbers), lines, totals)
-    return Served(
-        counts={line: tuple(map(int, total)) for line, total in zip(lines, totals, strict=True) if total.any()}
-    )
+    return Served.of({line: tuple(map(int, total)) for line, total in zip(lines, totals, strict=True) if total.any()})
 
 
 def _asked(batches: Iterable[Batch], round_id: int, lines: list[Line]) -> dict[str, _Asked]:

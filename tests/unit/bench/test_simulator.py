@@ -49,7 +49,7 @@ def test_its_evidence_is_what_the_judge_makes_of_the_same_pair_table() -> None:
         rows.append(made)
         told = {"received": tried - gone, "sent": 0, "lost": 0, "synack_lost": 0, "missing": 0}
         counts[(src, f"to {dst}", dst, dst, "udp", "pod", 0)] = tuple(told[name] for name in COUNTS)
-    pairs = replace(table(rows), served=Served(counts=counts))
+    pairs = replace(table(rows), served=Served.of(counts))
     assert float(seen.lost.sum()) > 10
     assert lines_of(evidence(pairs, directions(pairs))) == lines_of(seen)
 

@@ -437,7 +437,7 @@ def test_the_service_attaches_to_an_app_with_its_table_and_agent(service: str) -
 
 
 def test_receipts_that_are_a_moment_late_are_waited_for() -> None:
-    nothing = Served(counts={})
+    nothing = Served.of({})
     court = Court(served=[nothing, nothing, served_mesh(3, lambda src, dst: 0.01)])
     court.take(*ALL)
     (verdict,) = court.verdicts
@@ -450,7 +450,7 @@ def test_receipts_that_are_a_moment_late_are_waited_for() -> None:
 
 @pytest.mark.parametrize(
     "served",
-    [Served(counts={}), ClickHouseAway("gone"), served_mesh(3, received=99)],
+    [Served.of({}), ClickHouseAway("gone"), served_mesh(3, received=99)],
     ids=["none", "unreadable", "one request short"],
 )
 def test_a_round_without_its_receipts_is_judged_by_the_client_alone(served: Served | Exception) -> None:
@@ -466,7 +466,7 @@ def test_a_round_without_its_receipts_is_judged_by_the_client_alone(served: Serv
 def test_a_pair_without_receipts_has_no_direction_and_the_others_have() -> None:
     counts = dict(served_mesh(3).counts)
     counts |= served_line("node-1", "node-2", received=12)
-    court = Court(served=[Served(counts=counts)])
+    court = Court(served=[Served.of(counts)])
     court.take(*ALL)
     (verdict,) = court.verdicts
     assert verdict.loss_ends == "some"
@@ -475,7 +475,7 @@ def test_a_pair_without_receipts_has_no_direction_and_the_others_have() -> None:
 
 
 def test_after_waiting_in_vain_the_next_round_is_not_kept_waiting() -> None:
-    court = Court(served=[Served(counts={})])
+    court = Court(served=[Served.of({})])
     court.take(*ALL)
     assert court.slept == list(RECEIPT_LOOKS_S)
     court.slept.clear()

@@ -73,7 +73,7 @@ def served_mesh(count: int, lose: Any = None, **changes: int) -> Served:
             if src != dst:
                 sent = changes.get("sent", 200)
                 counts |= served_line(src, dst, **changes | {"lost": round(sent * lose(dst, src)) if lose else 0})
-    return Served(counts=counts)
+    return Served.of(counts)
 
 
 def scheduled(*, count: int = 3, expect: Expect | None = None, **changes: Any) -> RoundScheduled:

@@ -19,7 +19,7 @@ def one(served: Served | None, **changes: Any) -> Directions:
 
 
 def test_each_end_counts_its_own_way() -> None:
-    ways = one(Served(counts=served_line("node-1", "node-2", lost=5)), packets_lost=3)
+    ways = one(Served.of(served_line("node-1", "node-2", lost=5)), packets_lost=3)
     assert ways.known.tolist() == [True]
     assert (ways.forward_sent[0], ways.forward_lost[0]) == (200, 3)
     assert (ways.reverse_sent[0], ways.reverse_lost[0]) == (200, 5)
@@ -28,16 +28,16 @@ def test_each_end_counts_its_own_way() -> None:
 
 
 def test_a_lost_syn_ack_is_no_loss_on_the_way_there() -> None:
-    ways = one(Served(counts=served_line("node-1", "node-2", lost=1, synack_lost=1)), packets_lost=1)
+    ways = one(Served.of(served_line("node-1", "node-2", lost=1, synack_lost=1)), packets_lost=1)
     assert (ways.forward_lost[0], ways.reverse_lost[0]) == (0, 1)
 
 
 def test_a_report_that_came_late_takes_a_loss_back_and_no_more() -> None:
-    assert one(Served(counts=served_line("node-1", "node-2", lost=-1))).reverse_lost[0] == 0
+    assert one(Served.of(served_line("node-1", "node-2", lost=-1))).reverse_lost[0] == 0
 
 
 def test_a_connection_that_never_came_about_has_no_direction_but_is_lost() -> None:
-    served = Served(counts=served_line("node-1", "node-2", received=96))
+    served = Served.of(served_line("node-1", "node-2", received=96))
     changes = {"failed": {"timeout": 4}, "packets_lost": 4, "unopened": 4, "unopened_sent": 4, "unopened_lost": 4}
     ways = one(served, **changes)
     assert (ways.forward_sent[0], ways.forward_lost[0], ways.reverse_lost[0]) == (196, 0, 0)
@@ -47,16 +47,14 @@ def test_a_connection_that_never_came_about_has_no_direction_but_is_lost() -> No
 def test_datagrams_are_lost_on_the_way_there_when_they_did_not_come() -> None:
     key = ("node-1", "to node-2", "node-2", "node-2", "udp", "pod", 0)
     changes = {"proto": "udp", "packets_sent": 100, "packets_lost": 7, "failed": {"timeout": 7}}
-    ways = one(Served(counts={key: (97, 0, 0, 0, 0)}), **changes)
+    ways = one(Served.of({key: (97, 0, 0, 0, 0)}), **changes)
     assert (ways.forward_sent[0], ways.forward_lost[0]) == (100, 3)
     assert (ways.reverse_sent[0], ways.reverse_lost[0]) == (97, 4)
     # An answer without a receipt: receipts are missing, and the counts would be wrong.
-    assert not one(Served(counts={key: (97, 0, 0, 0, 1)}), **changes).known[0]
+    assert not one(Served.of({key: (97, 0, 0, 0, 1)}), **changes).known[0]
 
 
-@pytest.mark.parametrize(
-    "served", [None, Served(counts={}), Served(counts=served_line("node-1", "node-2", received=9))]
-)
+@pytest.mark.parametrize("served", [None, Served.of({}), Served.of(served_line("node-1", "node-2", received=9))])
 def test_without_all_receipts_there_is_no_direction_and_nothing_else_changes(served: Served | None) -> None:
     ways = one(served, packets_lost=3)
     assert ways.known.tolist() == [False]
@@ -69,12 +67,12 @@ def test_receipts_are_missed_where_our_own_agents_answered_and_nowhere_else() ->
         [line("node-1", "node-2"), line("node-1", "url", dst_node=""), line("node-1", "node-2", proto="icmp")]
     )
     assert lacking(pairs)
-    assert not lacking(replace(pairs, served=Served(counts=served_line("node-1", "node-2"))))
+    assert not lacking(replace(pairs, served=Served.of(served_line("node-1", "node-2"))))
 
 
 def test_a_node_that_answered_nobody_is_known_only_where_it_told_of_others() -> None:
     rows = [line("node-1", "node-2", failed={"timeout": 100}), line("node-3", "node-2")]
-    served = Served(counts=served_line("node-3", "node-2"))
+    served = Served.of(served_line("node-3", "node-2"))
     assert directions(replace(table(rows), served=served)).known.tolist() == [True, True]
     assert directions(replace(table(rows[:1]), served=served)).known.tolist() == [False]
 
@@ -88,7 +86,7 @@ def both_ends(count: int, lose: Any, rng: Any, *, n: int) -> PairTable:
                 rows.append(line(src, dst, n=n, packets_sent=n, packets_lost=int(rng.binomial(n, lose(src, dst)))))
                 back = int(rng.binomial(n, lose(dst, src)))
                 counts |= served_line(src, dst, received=n, sent=n, lost=back)
-    return replace(table(rows), served=Served(counts=counts))
+    return replace(table(rows), served=Served.of(counts))
 
 
 def direction_found(pairs: PairTable) -> list[tuple[str, str]]:

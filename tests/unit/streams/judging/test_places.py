@@ -46,7 +46,7 @@ def mesh(lose: Lose, *, count: int = 18, sizes: tuple[int, ...] = (0,), each: in
                 told = {"received": each - gone, "sent": 0, "lost": 0, "synack_lost": 0, "missing": 0}
                 key = (src, f"to {dst}", dst, dst, "udp", "pod", size)
                 counts[key] = tuple(told[name] for name in COUNTS)
-    return replace(table(rows), served=Served(counts=counts))
+    return replace(table(rows), served=Served.of(counts))
 
 
 def found(pairs: PairTable) -> list[Finding]:
