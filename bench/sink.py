@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,11 @@ import numpy as np
 import pyarrow as pa
 from aiokafka import AIOKafkaProducer
 
-from kpatrol.lab.java import find_java
-from kpatrol.lab.kafka import Kafka, KafkaFiles
-from kpatrol.lab.kafka_jars import cache_folder, get_jars
-from kpatrol.lab.state import LabState
+from bench.broker import broker
 from streams.clickhouse import ClickHouse
 from streams.expand import TargetTables, deliver, expand
 from streams.migrate import Migration
 from topics import probe_results
-from topics.apply import apply
 from topics.connection import KafkaConnection
 from topics.outcome import Layer, Proto
 from topics.probe_results import BATCH_ROWS, SCHEMA, BatchHead, BatchTarget
@@ -136,20 +132,6 @@ def endpoint(folder: Path) -> Iterator[tuple[str, Path]]:
         process.stdout.close()
 
 
-@asynccontextmanager
-async def broker(folder: Path) -> AsyncIterator[KafkaConnection]:
-    """A started Kafka with the product's topics."""
-    lab = LabState.create(folder)
-    jars = await asyncio.to_thread(get_jars, cache_folder(os.environ), say=print)
-    kafka = await Kafka.start(lab=lab, files=KafkaFiles(java=find_java(), jars=jars, folder=folder / "kafka"))
-    try:
-        await apply(kafka=kafka.connection("admin"))
-        yield kafka.connection("admin")
-    finally:
-        await kafka.kill()
-        lab.close()
-
-
 def stages(data: list[bytes], database: ClickHouse) -> dict[str, float]:
     """CPU of this process per row and stage."""
     tables = TargetTables()
@@ -238,8 +220,8 @@ async def whole(data: list[bytes], *, url: str, password: Path, folder: Path) ->
     return (used_s - idle * took_s) / rows * 1e6, rows / took_s
 
 
-def main() -> int:
-    """Print the figures; 1 when the goal is missed."""
+def main() -> None:
+    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.sink", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--targets", type=int, default=20, help="targets of each agent (default %(default)s)")
     parser.add_argument("--agents", type=int, default=10, help="agents (default %(default)s)")
@@ -259,12 +241,11 @@ def main() -> int:
             print(f"  {name:8} {value:6.3f} µs/row")
         print(f"  {'together':8} {sum(parts.values()):6.3f} µs/row")
         if options.stages:
-            return 0
+            return
         used_us, rate = asyncio.run(whole(data, url=url, password=password, folder=Path(folder)))
     print(f"Kafka → ClickHouse, the sink's process: {used_us:.3f} µs CPU a row, {rate:,.0f} rows/s with the engine")
-    print(f"goal {GOAL_US:.1f} µs: ratio {used_us / GOAL_US:.2f}")
-    return 0 if used_us <= GOAL_US else 1
+    print(f"{'met   ' if used_us <= GOAL_US else 'MISSED'}  at most {GOAL_US:.1f} µs: ratio {used_us / GOAL_US:.2f}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, cast
 from producers.own_sockets import drops_of
 from producers.probes import marking, net_errors
 from producers.probes.base import LocalTrouble, Setup, bind_source, classify, is_literal, socket_family
+from producers.probes.poller import READABLE
 from topics.outcome import Outcome
 
 SOCKETS = 4
@@ -25,10 +26,9 @@ _DATAGRAM_BYTES = 65_535
 
 
 class Answer(NamedTuple):
-    """A datagram that answers: which request, and its judgement. `resp_bytes` -1 means the datagram's whole length;
-    `min_rtt_us` is the round trip without the time the target took, `there_us` the way there; 0 where unknown."""
+    """What a datagram that answers a request says. `resp_bytes` -1 means the datagram's whole length; `min_rtt_us` is
+    the round trip without the time the target took, `there_us` the way there; 0 where unknown."""
 
-    number: int
     outcome: Outcome
     error: str = ""
     status: int = 0
@@ -113,7 +113,7 @@ class Query:
         """End it from outside."""
         if outcome is Outcome.timeout:
             error = self.home.channel.messages.silence(self.number)
-        self.home.finish(self, Answer(self.number, outcome, error), 0)
+        self.home.finish(self, Answer(outcome, error), 0)
 
 
 class DatagramChannel:
@@ -232,7 +232,8 @@ class DatagramSocket:
             self._sock.close()
             raise
         self.port: int = self._sock.getsockname()[1]
-        channel.loop.add_reader(self._sock.fileno(), self._ready)
+        self._recv = self._sock.recv
+        channel.setup.poller.watch(self._sock.fileno(), READABLE, self._ready)
 
     def send(self, seq: int, planned_us: int, sent_us: int, dns_us: int) -> None:
         """Send one request; its number is free among those under way here."""
@@ -274,7 +275,7 @@ class DatagramSocket:
         except LocalTrouble as trouble:
             setup.give_up(setup.index, str(trouble))
             return
-        self.finish(query, Answer(query.number, outcome, text, min(mtu, 0xFFFF)), 0)
+        self.finish(query, Answer(outcome, text, min(mtu, 0xFFFF)), 0)
 
     def _errors(self, error: OSError | None) -> int:
         """Errors came back: end whom they are about. The path MTU that our own kernel names, 0 where it does not."""
@@ -305,25 +306,19 @@ class DatagramSocket:
         else:
             hit = list(self.queries.values())[:1]
         for query in hit:
-            self.finish(query, Answer(query.number, outcome, text or errors_text, min(mtu, 0xFFFF)), 0)
+            self.finish(query, Answer(outcome, text or errors_text, min(mtu, 0xFFFF)), 0)
 
-    def _ready(self) -> None:
-        nothing = True
-        while self._sock.fileno() >= 0:
-            try:
-                data = self._sock.recv(_DATAGRAM_BYTES)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._errors(error)
-                nothing = True
-                break
-            nothing = False
-            self._take(data)
-        if nothing and self._sock.fileno() >= 0:
-            # Woken by an error, whoever has read it. uvloop gives up a descriptor after that; watch it anew.
+    def _ready(self, _: int) -> None:
+        """One datagram or one error; what else is there is said again."""
+        try:
+            data = self._recv(_DATAGRAM_BYTES)
+        except BlockingIOError:
+            # Woken by an error whose other trace somebody has read.
             self._errors(None)
-            self.channel.loop.call_soon(self._watch)
+        except OSError as error:
+            self._errors(error)
+        else:
+            self._take(data)
 
     def _take(self, data: bytes) -> None:
         messages = self.channel.messages
@@ -334,19 +329,14 @@ class DatagramSocket:
         if query is None:
             self.unasked += 1
             return
-        answer = messages.answer(data, number, query.sent_us, self.channel.setup.clock())
-        self.finish(query, answer, len(data))
+        now_us = self.channel.setup.clock()
+        self.finish(query, messages.answer(data, number, query.sent_us, now_us), len(data), now_us)
 
-    def _watch(self) -> None:
-        descriptor = self._sock.fileno()
-        if descriptor >= 0:
-            self.channel.loop.remove_reader(descriptor)
-            self.channel.loop.add_reader(descriptor, self._ready)
-
-    def finish(self, query: Query, answer: Answer, size: int) -> None:
-        """Report one request and forget it; `size` is that of its reply, 0 where there is none."""
+    def finish(self, query: Query, answer: Answer, size: int, done_us: int = 0) -> None:
+        """Report one request and forget it; `size` is that of its reply, 0 where there is none. It ended just now, or
+        at `done_us`."""
         setup = self.channel.setup
-        done_us = setup.clock()
+        done_us = done_us or setup.clock()
         self.queries.pop(query.number, None)
         setup.pending.pop(query, None)
         took_us = done_us - query.sent_us
@@ -384,5 +374,5 @@ class DatagramSocket:
         """Close; no request may be under way."""
         if self._sock.fileno() >= 0:
             self.channel.setup.dropped(drops_of(self._sock.fileno()))
-            self.channel.loop.remove_reader(self._sock.fileno())
+            self.channel.setup.poller.forget(self._sock.fileno())
             self._sock.close()

@@ -24,6 +24,8 @@ from topics.outcome import Outcome
 
 HEADER_BYTES = 12
 _QR, _TC = 0x8000, 0x0200
+# Replies of one channel that are remembered with their judgement.
+_MEMORY_ENTRIES, _MEMORY_BYTES = 64, 2048
 
 
 def channel(setup: Setup) -> Channel:
@@ -87,6 +89,7 @@ class UdpMessages(Numbered):
         self.req_bytes = len(query)
         self._query = query
         self._rest = query[2:]
+        self._known: dict[bytes, Answer] = {}
 
     def request(self, number: int, seq: int, sent_us: int) -> bytes:
         """The query under that id."""
@@ -97,9 +100,17 @@ class UdpMessages(Numbered):
         return data[0] << 8 | data[1] if len(data) >= 2 else None
 
     def answer(self, data: bytes, number: int, sent_us: int, now_us: int) -> Answer:
-        """The judged reply."""
-        outcome, error, rcode = judged(self._query, data)
-        return Answer(number, outcome, error, rcode)
+        """The judged reply. Most are the same but for the id, and are judged once."""
+        rest = data[2:]
+        known = self._known.get(rest)
+        if known is None:
+            if len(self._known) >= _MEMORY_ENTRIES:
+                self._known.clear()
+            outcome, error, rcode = judged(self._query, data)
+            known = Answer(outcome, error, rcode)
+            if len(rest) <= _MEMORY_BYTES:
+                self._known[rest] = known
+        return known
 
     quoted = number
 

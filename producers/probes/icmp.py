@@ -71,8 +71,8 @@ class IcmpMessages(Numbered):
         good = len(brought) == self.req_bytes and brought[:8] == self._cookie
         good = good and brought[12:] == icmp_packet.payload(cookie=self._cookie, seq=0, size=self.req_bytes)[12:]
         if not good:
-            return Answer(number, Outcome.bad_reply, "payload_differs", resp_bytes=len(brought))
-        return Answer(number, Outcome.ok, resp_bytes=len(brought))
+            return Answer(Outcome.bad_reply, "payload_differs", resp_bytes=len(brought))
+        return Answer(Outcome.ok, resp_bytes=len(brought))
 
     def quoted(self, data: bytes) -> int | None:
         """The request that an ICMP error is about."""

@@ -69,14 +69,14 @@ class UdpMessages:
         reply = self._reply
         assert reply is not None
         if self._expected and reply.digest != self._digest:
-            return Answer(number, Outcome.wrong_peer, "wrong_peer", 0, reply.agent)
+            return Answer(Outcome.wrong_peer, "wrong_peer", 0, reply.agent)
         if reply.stamp != stamp.ntp(sent_us + self._epoch_us):
-            return Answer(number, Outcome.bad_reply, "wrong_timestamp", 0, reply.agent)
+            return Answer(Outcome.bad_reply, "wrong_timestamp", 0, reply.agent)
         if self._expected and self._known.replaced(reply.incarnation):
-            return Answer(number, Outcome.target_gone, AGENT_REPLACED, 0, self._expected or reply.agent)
+            return Answer(Outcome.target_gone, AGENT_REPLACED, 0, self._expected or reply.agent)
         facts = self._session.answered(reply, now_us - sent_us)
         peer = self._expected or reply.agent
-        return Answer(number, Outcome.ok, "", facts.flags, peer, min_rtt_us=facts.net_us, there_us=facts.there_us)
+        return Answer(Outcome.ok, "", facts.flags, peer, min_rtt_us=facts.net_us, there_us=facts.there_us)
 
     def quoted(self, data: bytes) -> int | None:
         """The packet that an ICMP error is about."""
