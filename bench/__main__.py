@@ -2,8 +2,8 @@
 
 Usage: python -m bench [PART ...]   (all parts write the page; a part alone only prints)
 
-Each part is a program of its own (`python -m bench.PART`), shown as it prints; its progress goes to stderr. Apart from them is
-`python -m bench accuracy`: it measures how truly faults are named, and writes bench/ACCURACY.md.
+Each part is a program of its own (`python -m bench.PART`), shown as it prints; its progress goes to stderr. Apart from
+them is `python -m bench accuracy`: it measures how truly faults are named, and writes bench/ACCURACY.md.
 """
 
 import argparse
