@@ -190,6 +190,8 @@ class _Load:
         for channel in self._channels:
             if channel is not None:
                 channel.close()
+        # They refer back to this load; without that they are freed now, not when the garbage collector comes by.
+        self._channels.clear()
         self._poller.close()
         never = self._planned - (self._rows.count - self._before) - self._unsent_total
         if never:

@@ -90,6 +90,8 @@ class TimerfdTicker:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+            # Whom it told most likely refers to it, and would wait for the garbage collector.
+            self._fire = _nothing
 
     def _ready(self) -> None:
         try:
@@ -98,6 +100,10 @@ class TimerfdTicker:
         except BlockingIOError:
             return
         self._fire()
+
+
+def _nothing() -> None:
+    """Said by nobody."""
 
 
 def ticker(loop: asyncio.AbstractEventLoop, fire: Callable[[], None]) -> LoopTicker | TimerfdTicker:

@@ -3,7 +3,8 @@
 llhttp (through httptools) parses. On top: limits on head and body, replies without a length that end with the
 connection, HEAD, interim replies, and a memory of replies seen. A kept connection to one target mostly brings the very
 same bytes again; what was parsed once as exactly one whole reply needs no second parsing, since a parser that stands
-at the start of a message has no other memory.
+at the start of a message has no other memory. For the same reason there is a parser only while a reply is parsed: it
+and its reader refer to each other, and would wait for the garbage collector with every connection that ends.
 """
 
 from collections.abc import Callable
@@ -57,10 +58,10 @@ class ReplyReader:
         self._memory = memory
         self._known = memory.known
         self._head_only = head_only
-        self._parser = httptools.HttpResponseParser(self)
         self._clear()
 
     def _clear(self) -> None:
+        self._parser: httptools.HttpResponseParser | None = None
         self._taken = 0
         self._begun = 0
         self._head_bytes = 0
@@ -96,10 +97,13 @@ class ReplyReader:
             raise BadReply("truncated_head")
         if self._sized:
             raise BadReply("truncated_body")
+        assert self._parser is not None
         message = Message(self._parser.get_status_code(), self._agent, self._body_bytes, keep_alive=False)
         return self._judge(message)
 
     def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -119,9 +123,7 @@ class ReplyReader:
         message.extra = self._extra
         message.keep_alive = message.keep_alive and not self._extra
         reply = self._judge(message)
-        if self._head_only:
-            self._parser = httptools.HttpResponseParser(self)
-        elif data and not message.extra:
+        if data and not message.extra and not self._head_only:
             self._memory.keep(data, reply)
         self._clear()
         return reply
@@ -151,6 +153,7 @@ class ReplyReader:
         """The head is whole."""
         if self._whole is not None:
             return
+        assert self._parser is not None
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return
@@ -171,5 +174,6 @@ class ReplyReader:
         """A message is whole; an interim one is not the reply."""
         if self._whole is not None or not self._head_done:
             return
+        assert self._parser is not None
         keep_alive = self._parser.should_keep_alive()
         self._whole = Message(self._parser.get_status_code(), self._agent, self._body_bytes, keep_alive=keep_alive)

@@ -10,6 +10,8 @@ import socket
 from producers.probes.poller import READABLE, WRITABLE, Poller
 
 _READ_BYTES = 65_536
+# Told when the connection is closed, so that it and its protocol no longer refer to each other.
+_NOBODY = asyncio.Protocol()
 
 
 class PlainTransport:
@@ -47,6 +49,7 @@ class PlainTransport:
         self._over = True
         if not self._closed:
             self._closed = True
+            self._protocol = _NOBODY
             self._poller.closing(self._descriptor)
             self._sock.close()
 

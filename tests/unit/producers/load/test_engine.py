@@ -1,6 +1,7 @@
 """The engine's promises: everything due is accounted for, nothing hangs, a cancel is at once, a stall is seen."""
 
 import asyncio
+import gc
 import time
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from producers.load.caps import Governor, Limits
 from topics.outcome import Outcome, Proto
+from topics.task_rounds import HttpRequest
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 HEAD_END = b"\r\n\r\n"
@@ -238,3 +240,28 @@ def test_rounds_that_run_at_once_share_the_agents_caps(lab: Any) -> None:
             return [account.sent for account, _ in await asyncio.gather(*loads)]
 
     assert 18 <= sum(lab.run(scene)) <= 24
+
+
+@pytest.mark.parametrize("new_connection", [False, True])
+def test_a_round_leaves_nothing_to_the_garbage_collector(lab: Any, new_connection: bool) -> None:
+    """What refers to itself stays until the collector comes by, which for an agent is rarely: memory would grow."""
+
+    async def scene() -> int:
+        async with lab.server(good) as port:
+            targets = [lab.target(port=port)] * 20
+            request = HttpRequest(new_connection=new_connection)
+            gc.collect()
+            gc.disable()
+            try:
+                _, rows = await lab.load(*targets, requests=2, rate=40, duration_s=0.05, http=request)
+                assert {row.outcome for row in rows} == {Outcome.ok}
+                del rows
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                gc.collect()
+                return sum(type(each).__module__.startswith(("producers.", "httptools")) for each in gc.garbage)
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+
+    assert lab.run(scene) == 0
