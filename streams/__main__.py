@@ -1,4 +1,4 @@
-"""python -m streams sink|judge|alarms|rollup: one stream service, configured by KPATROL_* variables."""
+"""python -m streams sink|judge|alarms|hooks|rollup: one stream service, configured by KPATROL_* variables."""
 
 import logging
 import os
@@ -20,12 +20,17 @@ def main(arguments: list[str]) -> NoReturn:
         print(f"usage: python -m streams {'|'.join((*app.GROUPS, 'rollup'))}", file=sys.stderr)
         sys.exit(2)
     try:
-        config = StreamsConfig.from_env(os.environ)
+        config = StreamsConfig.from_env(os.environ, service=arguments[0])
     except (BadConfiguration, OSError) as error:
         print(f"streams {arguments[0]}: {error}", file=sys.stderr)
         sys.exit(2)
     _log_to_stderr(arguments[0], config.log_level)
-    app.main(service=arguments[0], config=config)
+    try:
+        app.main(service=arguments[0], config=config)
+    except BadConfiguration as error:
+        # Of the files that a service reads when it is built.
+        print(f"streams {arguments[0]}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _log_to_stderr(service: str, level: str) -> None:

@@ -23,7 +23,7 @@ from streams.parts import EXIT_RESTART, Hold, Parts
 from topics.connection import KafkaConnection
 
 TERM_LIMIT_S = 45.0
-GROUPS = {"sink": "kpatrol-sink", "judge": "kpatrol-judge", "alarms": "kpatrol-alarms"}
+GROUPS = {"sink": "kpatrol-sink", "judge": "kpatrol-judge", "alarms": "kpatrol-alarms", "hooks": "kpatrol-hooks"}
 log = logging.getLogger(__name__)
 
 

@@ -21,26 +21,32 @@ class Listen:
 class StreamsConfig:
     """What every stream service is told. The ClickHouse password prints as ***.
 
-    `clickhouse_url` is http(s)://user@host:port/database; `health` is None where no pages are wanted;
+    `clickhouse_url` is http(s)://user@host:port/database, and needed by all but the hooks, who need `hooks_file`
+    instead; `silences_file` is the alarms' list of maintenances; `health` is None where no pages are wanted;
     `session_timeout_s` is how long Kafka waits for a member that has died before others take over its work.
     """
 
     kafka: KafkaConnection
-    clickhouse_url: str
+    clickhouse_url: str = ""
     clickhouse_password: str = ""
     clickhouse_ca_file: str = ""
     log_level: str = "INFO"
     health: Listen | None = None
     session_timeout_s: float = 20.0
+    hooks_file: Path | None = None
+    hooks_patience_s: float = 300.0
+    silences_file: Path | None = None
 
     def __repr__(self) -> str:
         return f"StreamsConfig({self.kafka}, clickhouse_url={self.clickhouse_url!r}, password=***, {self.health})"
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> "StreamsConfig":
+    def from_env(cls, env: Mapping[str, str], *, service: str = "") -> "StreamsConfig":
         """Read KPATROL_*. Raises BadConfiguration; OSError when a password file cannot be read."""
         url = env.get("KPATROL_CLICKHOUSE_URL", "")
-        if not url.startswith(("http://", "https://")):
+        if service == "hooks" and not env.get("KPATROL_HOOKS_FILE"):
+            raise BadConfiguration("KPATROL_HOOKS_FILE: not set, expected a YAML file of hooks")
+        if service != "hooks" and not url.startswith(("http://", "https://")):
             raise BadConfiguration(f"KPATROL_CLICKHOUSE_URL: found {url!r}, expected http(s)://user@host:port/database")
         level = env.get("KPATROL_LOG_LEVEL", "INFO").upper()
         if level not in LOG_LEVELS:
@@ -53,6 +59,9 @@ class StreamsConfig:
             clickhouse_ca_file=env.get("KPATROL_CLICKHOUSE_CA_FILE", ""),
             log_level=level,
             health=listen(env.get("KPATROL_HEALTH_LISTEN", "")),
+            hooks_file=_path(env.get("KPATROL_HOOKS_FILE", "")),
+            hooks_patience_s=_patience_s(env.get("KPATROL_HOOKS_PATIENCE_S", "300")),
+            silences_file=_path(env.get("KPATROL_SILENCES_FILE", "")),
             session_timeout_s=session_timeout_s(env.get("KPATROL_SESSION_TIMEOUT_S", "20")),
         )
 
@@ -65,6 +74,20 @@ def listen(value: str) -> Listen | None:
     if not colon or not port.isdigit() or int(port) > 65535:
         raise BadConfiguration(f"KPATROL_HEALTH_LISTEN: found {value!r}, expected host:port")
     return Listen(host=host.strip("[]") or "0.0.0.0", port=int(port))
+
+
+def _path(value: str) -> Path | None:
+    return Path(value) if value else None
+
+
+def _patience_s(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise BadConfiguration(f"KPATROL_HOOKS_PATIENCE_S: found {value!r}, expected seconds from 0 to 86400")
+    return seconds
 
 
 def session_timeout_s(value: str) -> float:

@@ -20,6 +20,8 @@ Counter = Literal[
     "kpatrol_insert_seconds_total",
     # Times the watchdog set a parked consumer going again.
     "kpatrol_watchdog_unparked_total",
+    # Attempts at delivering an alarm's transition, by outcome (ok, retry, given_up).
+    "kpatrol_hook_deliveries_total",
 ]
 Gauge = Literal[
     # Seconds for which the service has been waiting for something outside itself (ClickHouse away).

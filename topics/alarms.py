@@ -13,7 +13,10 @@ Severity = Literal["warning", "critical"]
 
 
 class Alarm(Record, frozen=True, kw_only=True):
-    """What every transition carries. `transition` counts from 1 and with `alarm_id` is the idempotency key."""
+    """What every transition carries. `transition` counts from 1 and with `alarm_id` is the idempotency key.
+
+    `tasks` are those that show it, `silenced` the reason of the maintenance that it falls into: then no hook is told.
+    """
 
     alarm_id: str
     transition: int
@@ -26,6 +29,8 @@ class Alarm(Record, frozen=True, kw_only=True):
     severity: Severity
     sentence: str
     round_id: int
+    tasks: tuple[str, ...] = ()
+    silenced: str = ""
 
 
 class AlarmOpened(Alarm, frozen=True, kw_only=True, tag="AlarmOpened"):
