@@ -163,8 +163,3 @@ def bind_source(sock: socket.socket, source_address: str) -> None:
     # Without this every connection would reserve a port for all destinations, and 28,000 would be the end.
     sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
     sock.bind((source_address, 0))
-
-
-def bare_row(setup: Setup, seq: int, planned_us: int, lateness_us: int, outcome: Outcome, error: str) -> Row:
-    """The row of a request that ended before anything could be measured."""
-    return (seq, setup.index, planned_us, lateness_us, 0, 0, 0, 0, 0, outcome, error, 0, "", *(0,) * 11)

@@ -2,8 +2,7 @@
 
 Judgement of a whole reply, first rule that fits: another agent, or none, answers for the agent we asked →
 `wrong_peer`; that agent, but not the incarnation of it that answered first in this round → `target_gone`; the task
-names a status and this is another → `http_error`; anything else is `ok` with its status, as kdoctor has it. A task that
-asks for HTTP/2 ends in `bad_reply` / `http2_not_supported`.
+names a status and this is another → `http_error`; anything else is `ok` with its status, as kdoctor has it.
 
 Each request carries `traceparent` and `kpatrol-from: <agent>;<round id, hex>;<target>;<seq>` (see mark), so the serving
 agent can name the very request; the reply carries `kpatrol-agent: <agent>/<incarnation>`.
@@ -12,7 +11,7 @@ agent can name the very request; the reply carries `kpatrol-agent: <agent>/<inca
 from collections.abc import Iterable
 
 from producers import mark
-from producers.probes.base import Channel, Setup, bare_row
+from producers.probes.base import Channel, Setup
 from producers.probes.codec import Reply, Wire
 from producers.probes.http_reply import Judge, Memory, Message, ReplyReader
 from producers.probes.incarnation import AGENT_REPLACED, Incarnation
@@ -27,7 +26,7 @@ USER_AGENT = "kpatrol"
 MESH_REQUEST = HttpRequest(url_path="/kpatrol")
 _DEFAULT_PORTS = {Proto.http: 80, Proto.https: 443}
 # RFC 9110, 9.2.2: what may be sent twice without being asked for twice.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -37,7 +36,10 @@ def channel(setup: Setup) -> Channel:
     target = setup.target
     tls = target.proto is Proto.https or request.tls
     if request.http2:
-        return Http2Refusal(setup)
+        # Few tasks ask for it, and every agent has to be small.
+        from producers.probes import http2
+
+        return http2.channel(setup, request)
     form = template(request=request, setup=setup)
     low = int.from_bytes(setup.trace_id[8:], "big")
     judge = judgement(target=target, expected_status=setup.round_.expect.status_code)
@@ -49,9 +51,9 @@ def channel(setup: Setup) -> Channel:
         ),
         req_bytes=len(request.body.encode()),
         tls=client_context(request) if tls else None,
-        server_name=_server_name(request),
+        server_name=server_name(request),
         keep=not request.new_connection,
-        repeatable=request.method in _IDEMPOTENT,
+        repeatable=request.method in IDEMPOTENT,
         dscp=setup.round_.mesh.dscp if setup.round_.mesh else 0,
     )
     return StreamChannel(setup, wire)
@@ -73,48 +75,43 @@ class HttpCodec:
         return self._form % (splitmix64((self._low + seq) & MASK64), seq)
 
 
-class Http2Refusal:
-    """Answers every request of a task that asks for HTTP/2 with what we cannot do yet."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-
-    def send(self, seq: int, planned_us: int, sent_us: int) -> None:
-        """Report at once; nothing is sent."""
-        lateness_us = sent_us - self._setup.start_us - planned_us
-        outcome = Outcome.bad_reply
-        self._setup.report(bare_row(self._setup, seq, planned_us, lateness_us, outcome, "http2_not_supported"))
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 def template(*, request: HttpRequest, setup: Setup) -> bytes:
     """The request as a bytes format of two values: the span id and the sequence number.
 
     What is the same in all requests comes first, so a serving agent needs to parse it only once. Raises ValueError on
     a method, path or header that would break the message.
     """
-    target = setup.target
-    own, host = _headers(request.headers), request.host_header
-    named = {name.lower() for name, _ in own}
-    fields = [] if "host" in named and not host else [("host", host or authority(target))]
-    fields += [(n, v) for n, v in (("user-agent", USER_AGENT), ("accept", "*/*")) if n not in named]
-    fields += [(n, v) for n, v in own if not (host and n.lower() == "host")]
-    body = request.body.encode()
-    if (body or request.method in _WITH_BODY) and "content-length" not in named:
-        fields.append(("content-length", str(len(body))))
+    path, pairs = fields(request=request, setup=setup)
     if request.new_connection:
-        fields.append(("connection", "close"))
-    path = target.url_path or request.url_path
-    path = path if path.startswith("/") else "/" + path
-    lines = [f"{request.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
-    if any(_breaks(line) for line in lines) or not request.method.isalpha() or " " in path:
-        raise ValueError("request line or header with a line break or a blank in the wrong place")
+        pairs.append(("connection", "close"))
+    lines = [f"{request.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in pairs)]
     head = "\r\n".join([*lines, f"traceparent: 00-{setup.trace_id.hex()}-"]).encode("utf-8")
     whose = mark.prefix(agent=setup.agent, round_id=setup.round_.round_id, target=setup.index)
     middle = f"-01\r\n{mark.HEADER}: {whose}".encode()
-    return _escaped(head) + b"%016x" + _escaped(middle) + b"%d\r\n\r\n" + _escaped(body)
+    return _escaped(head) + b"%016x" + _escaped(middle) + b"%d\r\n\r\n" + _escaped(request.body.encode())
+
+
+def fields(*, request: HttpRequest, setup: Setup) -> tuple[str, list[tuple[str, str]]]:
+    """The path and the header fields of a request, in the task's order and always with `host`.
+
+    Raises ValueError on a method, path or header that would break the message.
+    """
+    target = setup.target
+    own, host = _headers(request.headers), request.host_header
+    named = {name.lower() for name, _ in own}
+    pairs = [] if "host" in named and not host else [("host", host or authority(target))]
+    pairs += [(n, v) for n, v in (("user-agent", USER_AGENT), ("accept", "*/*")) if n not in named]
+    pairs += [(n, v) for n, v in own if not (host and n.lower() == "host")]
+    body = request.body.encode()
+    if (body or request.method in _WITH_BODY) and "content-length" not in named:
+        pairs.append(("content-length", str(len(body))))
+    path = target.url_path or request.url_path
+    path = path if path.startswith("/") else "/" + path
+    if any(_breaks(text) for text in (path, *(text for pair in pairs for text in pair))):
+        raise ValueError("request line or header with a line break")
+    if not request.method.isalpha() or " " in path:
+        raise ValueError("method or path with a blank or worse in it")
+    return path, pairs
 
 
 def judgement(*, target: Target, expected_status: int | None) -> Judge:
@@ -142,7 +139,7 @@ def authority(target: Target) -> str:
     return host if target.port == _DEFAULT_PORTS.get(target.proto) else f"{host}:{target.port}"
 
 
-def _server_name(request: HttpRequest) -> str:
+def server_name(request: HttpRequest) -> str:
     """The name for SNI and verification: the task's, else that of its Host header; empty means the address itself."""
     if request.server_name or not request.host_header:
         return request.server_name

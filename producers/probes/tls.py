@@ -5,8 +5,9 @@ import ssl
 from topics.task_rounds import HttpRequest
 
 
-def client_context(request: HttpRequest) -> ssl.SSLContext:
-    """The context that a task asks for. Without `verify` any certificate will do (kdoctor's default).
+def client_context(request: HttpRequest, *, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """The context that a task asks for. Without `verify` any certificate will do (kdoctor's default). `alpn` are the
+    protocols offered.
 
     Raises ValueError when a certificate or key file cannot be read.
     """
@@ -18,6 +19,8 @@ def client_context(request: HttpRequest) -> ssl.SSLContext:
             context.load_cert_chain(request.cert_file, request.key_file or None)
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"TLS files of the task: {error}") from error
+    if alpn:
+        context.set_alpn_protocols(alpn)
     return context
 
 

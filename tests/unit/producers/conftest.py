@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -82,7 +83,9 @@ class Lab:
         )
 
     @contextlib.asynccontextmanager
-    async def server(self, script: Script, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    async def server(
+        self, script: Script, *, host: str = "127.0.0.1", ssl: ssl.SSLContext | None = None
+    ) -> AsyncIterator[int]:
         """A server that plays `script` on every connection; its port. Nothing of it is left afterwards."""
         playing: set[asyncio.Task[Any]] = set()
 
@@ -100,7 +103,7 @@ class Lab:
                 with contextlib.suppress(ConnectionError):
                     await writer.wait_closed()
 
-        server = await asyncio.start_server(serve, host, 0)
+        server = await asyncio.start_server(serve, host, 0, ssl=ssl)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

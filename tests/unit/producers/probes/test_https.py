@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from producers.receipts import Receipts
 from producers.responder import Responder, serve
+from tests.unit.producers.probes.h2_server import H2Server
 from topics.outcome import Outcome, Proto
 from topics.task_rounds import HttpRequest
 
@@ -153,6 +154,84 @@ def test_a_client_certificate_is_shown_where_the_task_has_one(lab: Any, papers: 
         await responder.close()
         assert with_it.outcome is Outcome.ok
         assert without.outcome in (Outcome.tls_error, Outcome.reset)
+
+    lab.run(scene)
+
+
+def _secured(papers: Papers, *protocols: str, ask_client: bool = False) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(papers.server_cert, papers.server_key)
+    context.set_alpn_protocols(protocols)
+    if ask_client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(papers.ca)
+    return context
+
+
+def test_http2_is_agreed_on_in_the_handshake(lab: Any, papers: Papers) -> None:
+    async def scene() -> None:
+        names: list[str | None] = []
+        context = _secured(papers, "h2", ask_client=True)
+        context.sni_callback = lambda _, name, __: names.append(name)
+        server = H2Server()
+        async with lab.server(server, ssl=context) as port:
+            target = lab.target(port=port, proto=Proto.https)
+            http = HttpRequest(
+                http2=True,
+                verify=True,
+                ca_file=papers.ca,
+                cert_file=papers.client_cert,
+                key_file=papers.client_key,
+                server_name="shop.example",
+                host_header=f"shop.example:{port}",
+            )
+            _, rows = await lab.load(target, requests=5, rate=20, timeout_ms=2000, http=http)
+        assert [(row.outcome, row.status) for row in rows] == [(Outcome.ok, 200)] * 5
+        assert (server.connections, names) == (1, ["shop.example"])
+        assert server.requests[0].headers[":scheme"] == "https"
+        assert server.requests[0].headers[":authority"] == f"shop.example:{port}"
+        assert rows[0].tls_us > 0
+        assert {row.tls_us for row in rows[1:]} == {0}
+        assert rows[0].connect_us + rows[0].tls_us + rows[0].ttfb_us <= rows[0].dur_us
+
+    lab.run(scene)
+
+
+def test_a_server_that_does_not_speak_http2_is_told_from_one_that_refuses_it(lab: Any, papers: Papers) -> None:
+    async def scene() -> None:
+        silent = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        silent.load_cert_chain(papers.server_cert, papers.server_key)
+        async with lab.server(H2Server(), ssl=silent) as port:
+            target = lab.target(port=port, proto=Proto.https)
+            _, (row,) = await lab.load(target, timeout_ms=2000, http=HttpRequest(http2=True))
+        assert (row.outcome, row.error) == (Outcome.bad_reply, "http2_not_negotiated")
+        async with lab.server(H2Server(), ssl=_secured(papers, "h2")) as port:
+            target = lab.target(port=port, proto=Proto.https)
+            other = HttpRequest(http2=True, verify=True, ca_file=papers.other_ca)
+            _, (row,) = await lab.load(target, timeout_ms=2000, http=other)
+        assert (row.outcome, row.error) == (Outcome.tls_error, "certificate_verify_failed")
+
+    lab.run(scene)
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_the_name_shown_is_the_host_without_its_port(lab: Any, papers: Papers, http2: bool) -> None:
+    """SNI and verification by the bare name: an explicit port never fails a good certificate."""
+
+    async def scene() -> None:
+        names: list[str | None] = []
+        context = _secured(papers, "h2") if http2 else _secured(papers, "http/1.1")
+        context.sni_callback = lambda _, name, __: names.append(name)
+
+        async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            await reader.read(1)
+
+        async with lab.server(H2Server() if http2 else plain, ssl=context) as port:
+            http = HttpRequest(verify=True, ca_file=papers.ca, host_header=f"shop.example:{port}", http2=http2)
+            _, (row,) = await lab.load(lab.target(port=port, proto=Proto.https), timeout_ms=2000, http=http)
+        assert (row.outcome, names) == (Outcome.ok, ["shop.example"])
 
     lab.run(scene)
 
