@@ -210,6 +210,7 @@ def _url(target: HttpTarget, book: AddressBook) -> Resolved:
         ca_file=files.ca_file,
         cert_file=files.cert_file,
         key_file=files.key_file,
+        new_connection=target.new_connection,
     )
     whole = Target(
         name="HttpAppHealthy target",

@@ -19,14 +19,14 @@ PROGRAMS = {
     "nsenter": ("util-linux", "starting processes inside a namespace"),
     "unbound": ("unbound", "a real DNS server as a target"),
     "chromium": ("chromium", "the page is tested in a real browser"),
-    "nginx": ("nginx", "the HTTP server that the agent and its peers are measured against"),
+    "nginx": ("nginx", "a real HTTP server: a target of tests, and what the agent and its peers are measured against"),
     "wrk": ("wrk", "HTTP load to compare with"),
     "dnsperf": ("dnsperf", "DNS load to compare with"),
 }
 GOALS = {
     "check": (),
     "demo": ("java", "mvn", "ip", "nft", "nsenter"),
-    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "chromium"),
+    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "chromium"),
     "bench": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "wrk", "dnsperf"),
     "soak": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
 }

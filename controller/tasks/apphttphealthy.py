@@ -68,6 +68,9 @@ class HttpTarget:
     host: str = string("host", "URL.", required=True, syntax=_URL)
     method: str = string("method", "HTTP method.", required=True, enum=METHODS)
     http2: bool = boolean("http2", "HTTP/2, on https only.", default=False)
+    new_connection: bool = boolean(
+        "newConnection", "Our own: a connection of its own for each request, instead of kept ones.", default=False
+    )
     header: tuple[str, ...] = list_of("header", "Items of the form Name: value.", _HEADER)
     body_configmap_name: str | None = string("bodyConfigmapName", "ConfigMap of the body.", syntax=_OBJECT_NAME)
     body_configmap_namespace: str | None = string("bodyConfigmapNamespace", "Its namespace.", syntax=_NAMESPACE)

@@ -2,9 +2,9 @@
 
 Judged as HTTP/1.1 is (see http). A connection takes as many requests as the server allows; beyond that another one is
 opened. Redirects are not followed. A server that does not speak HTTP/2 is `bad_reply` / `http2_not_negotiated`, a
-stream given up by the server `reset`. One request is sent once more, on a new connection and with `attempt` 1, where
-the server says without blame that it has not begun with it (GOAWAY or REFUSED_STREAM), or where a connection that had
-been idle is found closed.
+stream given up by the server `reset`. A request is sent again on a new connection where the server says without blame
+that it has not begun with it (GOAWAY or REFUSED_STREAM; three times at most), and once where a connection that had been
+idle is found closed; the row's `attempt` says how often.
 
 Several requests share a connection, so its segments are counted to the request that ends next: the sums over a
 channel's rows are exact, a single row's are not. Who waited for a connection that was being opened for another request

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A server that makes us answer (PING, SETTINGS) and does not read what we say.
 _UNREAD_BYTES = 1 << 20
+# How often a request is sent again that the server has not begun with.
+MAX_RESENDS = 3
 
 
 class Http2Connection(asyncio.Protocol):
@@ -201,7 +203,7 @@ class Http2Connection(asyncio.Protocol):
     def reset(self, stream: int, error: str, *, unseen: bool) -> None:
         """The server gave a request up."""
         request = self.streams.get(stream)
-        if request is not None and unseen and not request.attempt:
+        if request is not None and unseen and request.attempt < MAX_RESENDS:
             del self.streams[stream]
             self.retired = True
             request.again()

@@ -1,5 +1,7 @@
 """From a task and an address book to the targets of a round."""
 
+import pytest
+
 from controller.addressbook import AddressBook, SecretFiles
 from controller.members import Epoch, seated
 from controller.resolve import Resolved, resolve
@@ -151,6 +153,16 @@ def test_http2_is_for_tls_only() -> None:
     found = http("{host: web, method: GET, http2: true}")
     assert found.http is not None
     assert not found.http.http2
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_connections_are_kept_unless_the_task_wants_new_ones(asked: bool) -> None:
+    request = http(f'{{host: "https://web", method: GET, http2: true, newConnection: {str(asked).lower()}}}').http
+    assert request is not None
+    assert (request.new_connection, request.http2) == (asked, True)
+    left_out = http("{host: web, method: GET}").http
+    assert left_out is not None
+    assert not left_out.new_connection
 
 
 def test_an_ipv6_url_keeps_its_brackets_where_they_belong() -> None:
