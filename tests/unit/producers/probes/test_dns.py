@@ -161,6 +161,7 @@ def test_each_target_may_have_a_question_of_its_own(lab: Any) -> None:
                 lab.target(port=port, proto=Proto.dns, record_type="A"),
                 lab.target(port=port, proto=Proto.dns, record_type="AAAA"),
                 requests=3,
+                timeout_ms=2000,
                 dns=ask(),
             )
         assert sorted(asked) == ["A"] * 3 + ["AAAA"] * 3

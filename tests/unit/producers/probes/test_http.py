@@ -167,7 +167,7 @@ def test_a_target_may_have_a_path_of_its_own(lab: Any) -> None:
     async def scene() -> None:
         server = Recorder()
         async with lab.server(server) as port:
-            await lab.load(lab.target(port=port), lab.target(port=port, url_path="/own?x=1"))
+            await lab.load(lab.target(port=port), lab.target(port=port, url_path="/own?x=1"), timeout_ms=2000)
         assert sorted(request.split(b" ")[1] for request in server.heads) == [b"/kpatrol", b"/own?x=1"]
 
     lab.run(scene)
