@@ -4,6 +4,7 @@
     egress node-3 loss=100% proto=udp          what node-3 sends, dropped where it arrives
     pair node-1>node-2 every=50 size>1000      exactly one packet in fifty, of those longer than 1000 bytes
     ingress node-3 loss=5% from=5 to=20        between 5 and 20 seconds after the load has begun
+    ingress node-3 loss=100% tuples=1/16       all packets of one source port in sixteen, none of the others
 
 - A drop happens in the receiving node's namespace and on its data interface: dropping where a packet is sent is no
   network loss, the sender's own TCP is told of it. With `every` each receiver counts for itself.
@@ -27,7 +28,9 @@ FaultProto = Literal["tcp", "udp", "icmp"]
 
 # Loss is drawn in ten-thousandths, so 0.01 % is the least that can be asked for.
 LOSS_UNITS = 10_000
-_FORM = "ingress NODE | egress NODE | pair NODE>NODE, then loss=P% or every=N, and any of proto= size> from= to="
+_FORM = (
+    "ingress NODE | egress NODE | pair NODE>NODE, then loss=P% or every=N, and any of proto= size> tuples= from= to="
+)
 _PROTOCOLS: Mapping[FaultProto, str] = {
     "tcp": "meta l4proto tcp",
     "udp": "meta l4proto udp",
@@ -48,7 +51,8 @@ class BadFault(LabError):
 class Fault:
     """One fault. `source` is None for ingress, `target` is None for egress. One of `loss_units` and `every` is set.
 
-    Times are seconds since the load began; `to_s` None means to the end. Sizes are of the whole IP packet.
+    Times are seconds since the load began; `to_s` None means to the end. Sizes are of the whole IP packet. Only packets
+    of one 5-tuple in `tuples` are met, chosen by a hash of addresses and ports, so a connection is met wholly or not.
     """
 
     text: str
@@ -59,6 +63,7 @@ class Fault:
     every: int | None = None
     proto: FaultProto | None = None
     larger_than_bytes: int | None = None
+    tuples: int | None = None
     from_s: float = 0.0
     to_s: float | None = None
 
@@ -137,6 +142,14 @@ def _with_size(fault: Fault, value: str) -> Fault:
     return replace(fault, larger_than_bytes=_integer(fault, "size", value, least=0, greatest=65_535))
 
 
+def _with_tuples(fault: Fault, value: str) -> Fault:
+    match = re.fullmatch(r"1/(\d{1,4})", value)
+    tuples = int(match[1]) if match else 0
+    if not 2 <= tuples <= 1024:
+        raise _bad(fault.text, "tuples", value, "1/N with N from 2 to 1024, e.g. 1/16")
+    return replace(fault, tuples=tuples)
+
+
 def _with_from(fault: Fault, value: str) -> Fault:
     return replace(fault, from_s=_seconds(fault, "from", value))
 
@@ -150,6 +163,7 @@ _OPTIONS: Mapping[str, Callable[[Fault, str], Fault]] = {
     "every=": _with_every,
     "proto=": _with_proto,
     "size>": _with_size,
+    "tuples=": _with_tuples,
     "from=": _with_from,
     "to=": _with_to,
 }
@@ -237,8 +251,17 @@ def _rules(fault: Fault, source: Node | None) -> list[str]:
         matches.append(_PROTOCOLS[fault.proto])
     if fault.larger_than_bytes is not None:
         matches.append(f"meta length > {fault.larger_than_bytes}")
-    count = " ".join([*matches, "counter name examined", *_draw(fault), "counter name dropped drop"])
-    return [*leave, count]
+    tail = ["counter name examined", *_draw(fault), "counter name dropped drop"]
+    if fault.tuples is None:
+        return [*leave, " ".join([*matches, *tail])]
+    # A hash of one family's addresses cannot be asked of the other's.
+    return [*leave, *(" ".join([*matches, _hashed(ip, fault.tuples), *tail]) for ip in ("ip", "ip6"))]
+
+
+def _hashed(ip: str, tuples: int) -> str:
+    family = "ipv4" if ip == "ip" else "ipv6"
+    hashed = f"jhash {ip} saddr . {ip} daddr . th sport . th dport mod {tuples} seed 0x5eed == 0"
+    return f"meta nfproto {family} meta l4proto {{ tcp, udp }} {hashed}"
 
 
 def _draw(fault: Fault) -> list[str]:

@@ -45,7 +45,7 @@ def _lacks(task: Task) -> list[str]:
 
 def check_fault(fault: Fault) -> None:
     """Raises BadFault for what an agent's responder cannot do in the network's place."""
-    whole = fault.larger_than_bytes is None and fault.from_s == 0 and fault.to_s is None
+    whole = fault.larger_than_bytes is None and fault.tuples is None and fault.from_s == 0 and fault.to_s is None
     if fault.proto != "udp" or fault.kind == "egress" or not whole:
         raise BadFault(
             f"--fault {fault.text!r}: this lab shares the loopback interface, where no packet is dropped on a wire; "

@@ -127,12 +127,15 @@ def findings(verdicts: Sequence[RoundVerdict]) -> list[RenderableType]:
     for v in verdicts:
         for f in v.findings:
             seen.setdefault((f.element, f.direction, f.kind), []).append((v.round, f))
+    told = [Text(f"  round {v.round}: {v.unlocated}", style="yellow") for v in verdicts if v.unlocated]
+    spread: list[RenderableType] = [*told[-SENTENCES_SHOWN:]]
     if not seen:
-        return [Text("findings: none", style="green" if all(v.verdict == "succeed" for v in verdicts) else "")]
-    lines: list[RenderableType] = [Text("findings:", style="bold")]
-    for (element, direction, _), told in sorted(seen.items(), key=lambda item: -len(item[1])):
-        lines.append(Text(f"  {element} {direction}: in {_of_rounds(told, len(verdicts))}", style="bold red"))
-        for number, finding in told[-SENTENCES_SHOWN:]:
+        fine = not spread and all(v.verdict == "succeed" for v in verdicts)
+        return [Text("findings: none", style="green" if fine else ""), *spread]
+    lines: list[RenderableType] = [Text("findings:", style="bold"), *spread]
+    for (element, direction, _), told_of in sorted(seen.items(), key=lambda item: -len(item[1])):
+        lines.append(Text(f"  {element} {direction}: in {_of_rounds(told_of, len(verdicts))}", style="bold red"))
+        for number, finding in told_of[-SENTENCES_SHOWN:]:
             line = Text(f"    round {number}: {finding.sentence}")
             line.append(f"  (confidence {finding.confidence:.3f})", style="dim")
             lines.append(line)

@@ -279,15 +279,16 @@ def echo(seen: Evidence, suspect: Suspect) -> Indexes:
         return back
     if not direction_is_clear(seen, suspect):
         return back
-    tried, lost = _rate(seen, back[seen.exact[back]])
+    tried, lost = rate_over(seen, back[seen.exact[back]], suspect.rounds)
     counted_apart = lost / max(tried, 1.0) >= ECHO_SHARE * suspect.lost / suspect.tried
     return back[~seen.exact[back]] if counted_apart else back
 
 
-def _rate(seen: Evidence, lines: Indexes) -> tuple[float, float]:
-    """(tried, lost) of the round at hand alone."""
-    now = lines[seen.age[lines] == 0]
-    return float(seen.tried[now].sum()), float(seen.lost[now].sum())
+def rate_over(seen: Evidence, lines: Indexes, rounds: int) -> tuple[float, float]:
+    """(tried, lost) of lines over a window of rounds."""
+    mine = lines[seen.age[lines] < rounds]
+    lost = float(seen.lost[mine].sum())
+    return max(float(seen.tried[mine].sum()) * (1.0 + sum(seen.before[: rounds - 1])), lost), lost
 
 
 def direction_is_clear(seen: Evidence, suspect: Suspect) -> bool:
@@ -298,8 +299,8 @@ def direction_is_clear(seen: Evidence, suspect: Suspect) -> bool:
     exact = here[seen.exact[here]]
     if seen.exact[back].any() and 2 * float(seen.lost[exact].sum()) >= float(seen.lost[here].sum()):
         return True
-    tried, lost = _rate(seen, here[seen.forward[here]])
-    tried_back, lost_back = _rate(seen, back[seen.forward[back]])
+    tried, lost = rate_over(seen, here[seen.forward[here]], suspect.rounds)
+    tried_back, lost_back = rate_over(seen, back[seen.forward[back]], suspect.rounds)
     if not tried or not tried_back or lost / tried <= lost_back / tried_back:
         return False
     pooled = (lost + lost_back) / (tried + tried_back)

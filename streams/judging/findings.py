@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from streams.judging import stats
-from streams.judging.cover import Suspect, direction_is_clear
+from streams.judging.cover import Suspect, direction_is_clear, rate_over
 from streams.judging.elements import name_of
 from streams.judging.evidence import Evidence
 from streams.judging.scope import Scope, scope
@@ -115,10 +115,10 @@ def _not_met(seen: Evidence, suspect: Suspect, met: Scope, clear: bool) -> str:
 def _way_back(seen: Evidence, suspect: Suspect, clear: bool) -> str:
     if suspect.family.back is None:
         return ""
-    back = suspect.back[seen.age[suspect.back] == 0]
-    if not len(back):
+    back = suspect.back[seen.age[suspect.back] < suspect.rounds]
+    tried, lost = rate_over(seen, back, suspect.rounds)
+    if not tried:
         return "nothing measured the other way"
-    tried, lost = float(seen.tried[back].sum()), float(seen.lost[back].sum())
     place = suspect.family.what in ("rack", "zone")
     other = {
         "ingress": "what goes out of it" if place else "what it sends",

@@ -48,7 +48,7 @@ def scope(seen: Evidence, suspect: Suspect) -> Scope:
     lines = suspect.lines[seen.age[suspect.lines] < suspect.rounds]
     scale = 1.0 + sum(seen.before[: suspect.rounds - 1])
     whole = Scope(name="", only="", not_met="", tried=suspect.tried, lost=suspect.lost)
-    best, gain = whole, SPLIT
+    best, gain, inside = whole, SPLIT, lines
     if suspect.family.what != "pair" or suspect.rounds == 1:
         for part in _parts(seen, lines, suspect):
             tried, lost = _counts(seen, part.inside, scale)
@@ -57,9 +57,9 @@ def scope(seen: Evidence, suspect: Suspect) -> Scope:
             split -= _likelihood(lost + rest_lost, tried + rest_tried)
             cleaner = rest_tried > 0 and rest_lost / rest_tried < CLEAN * lost / max(tried, 1.0)
             if split > gain and cleaner:
-                gain = split
+                gain, inside = split, part.inside
                 best = Scope(name=part.name, only=part.only, not_met=part.not_met, tried=tried, lost=lost)
-    return _with_tuples(seen, lines, best)
+    return _with_tuples(seen, inside, best)
 
 
 @dataclass(frozen=True, kw_only=True)

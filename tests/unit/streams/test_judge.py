@@ -27,6 +27,7 @@ from streams.rounds import begin, fold
 from tests.unit.streams.judging.mesh import START_US, full_mesh, line, scheduled, served_line, served_mesh, table
 from topics import apply
 from topics.connection import KafkaConnection
+from topics.ids import round_id
 from topics.mesh_members import Member
 from topics.round_progress import (
     AgentFinished,
@@ -481,3 +482,41 @@ def test_after_waiting_in_vain_the_next_round_is_not_kept_waiting() -> None:
     court.slept.clear()
     court.take(finished("node-1", declared_missing=1, planned=201, at_us=START_US + 10_000_001))
     assert court.slept == []
+
+
+def rare(lost: int) -> PairTable:
+    """node-3 loses a few of the 800 packets that it receives."""
+    return full_mesh(3, lambda src, dst: lost / 400 if dst == "node-3" else 0.0, packets_sent=400)
+
+
+def of_round(number: int) -> tuple[RoundProgress, ...]:
+    """All the events of a round of the same task."""
+    number_id = round_id(task_uid="uid", number=number)
+    start_us = START_US + number * 60_000_000
+    scheduled_ = scheduled(number=number, round_id=number_id, start_us=start_us, deadline_us=start_us + 60_000_000)
+    batches = tuple(StoredBatch(number_id, a, 1, 0, 200) for a in NODES)
+    done = BatchesStored(task_uid="uid", partition=0, next_offset=5 * number, at_us=start_us, batches=batches)
+    return (scheduled_, done, *(finished(n, round_id=number_id) for n in NODES))
+
+
+def test_a_rare_loss_is_pooled_over_rounds_also_by_who_takes_over() -> None:
+    court = Court(pairs=[rare(1)], served=[Served.of({})])
+    for number in (1, 2, 3):
+        court.take(*of_round(number))
+        court.restarted()
+    first, second, third = court.verdicts
+    assert first.findings == second.findings == ()
+    assert [(f.element, f.direction, f.rounds) for f in third.findings] == [("node-3", "ingress", 3)]
+    assert third.findings[0].loss.lost == 6
+
+
+def test_what_is_remembered_is_little_and_goes_with_the_rounds() -> None:
+    court = Court(pairs=[rare(3)], served=[Served.of({})])
+    for number in range(1, 7):
+        court.take(*of_round(number))
+    kept = [key for key in court.table if key.endswith(b"/m")]
+    assert len(kept) == 3
+    assert max(len(court.table[key]) for key in kept) < 1000
+    court.now_us += KEEP_US * 4
+    court.take(scheduled(number=9, round_id=9))
+    assert not [key for key in court.table if key.endswith(b"/m")]

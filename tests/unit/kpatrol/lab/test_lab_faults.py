@@ -23,6 +23,7 @@ def parsed(text: str) -> Fault:
         ("pair node-1>node-2 loss=0.05%", {"kind": "pair", "source": "node-1", "target": "node-2", "loss_units": 5}),
         ("ingress node-1 loss=2.5% proto=udp", {"proto": "udp", "loss_units": 250}),
         ("ingress node-1 every=50 size>1000", {"every": 50, "larger_than_bytes": 1000, "loss_units": None}),
+        ("ingress node-1 loss=100% tuples=1/16", {"tuples": 16, "loss_units": 10_000}),
         ("  ingress   node-1 loss=5%  from=5 to=20 ", {"from_s": 5.0, "to_s": 20.0}),
         ("ingress node-1 to=2.5 loss=5%", {"from_s": 0.0, "to_s": 2.5}),
     ],
@@ -54,6 +55,8 @@ def test_a_good_text_gives_its_fault(text: str, expected: dict[str, object]) -> 
         ("ingress node-1 every=0", "every", "0", "a whole number from 1"),
         ("ingress node-1 loss=2% proto=sctp", "proto", "sctp", "tcp, udp, icmp"),
         ("ingress node-1 loss=2% size>x", "size", "x", "a whole number from 0 to 65535"),
+        ("ingress node-1 loss=2% tuples=16", "tuples", "16", "1/N with N from 2 to 1024"),
+        ("ingress node-1 loss=2% tuples=1/1", "tuples", "1/1", "1/N with N from 2 to 1024"),
         ("ingress node-1 loss=2% size=5", "option", "size=5", "size>"),
         ("ingress node-1 loss=2% speed=5", "option", "speed=5", "loss="),
         ("ingress node-1 loss=2% from=soon", "from", "soon", "seconds since the load began"),
@@ -120,6 +123,13 @@ def test_certain_loss_draws_no_number() -> None:
     (script,) = rendered("ingress node-1 loss=100% proto=icmp size>200").values()
     assert "numgen" not in script
     assert "meta l4proto { icmp, ipv6-icmp } meta length > 200 counter name examined counter name dropped" in script
+
+
+def test_tuples_are_chosen_by_a_hash_in_each_family() -> None:
+    (script,) = rendered("ingress node-1 loss=100% tuples=1/16 proto=udp").values()
+    for family, ip in (("ipv4", "ip"), ("ipv6", "ip6")):
+        assert f"meta nfproto {family} meta l4proto {{ tcp, udp }} jhash {ip} saddr . {ip} daddr" in script
+    assert script.count("mod 16 seed 0x5eed == 0 counter name examined counter name dropped drop") == 2
 
 
 def test_every_nth_is_counted_not_drawn() -> None:
