@@ -6,7 +6,7 @@
 
 A folder named by KUBEBUILDER_ASSETS goes first, for each program that it holds. Whoever comes while another process
 builds waits for it: one build, however many ask. Cold on 2 cores: kube-apiserver with kubectl 8 minutes, the four of
-the nodes 3, Helm 3, etcd 1; what Go has in its own build cache costs nothing again.
+the nodes 3, CoreDNS 1, Helm 3, etcd 1; what Go has in its own build cache costs nothing again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kpatrol.lab.kafka_jars import cache_folder
 
 KUBERNETES_VERSION = "1.35.4"
 ETCD_VERSION = "3.6.5"
+COREDNS_VERSION = "1.13.2"
 HELM_VERSION = "3.19.2"
 _MODULES = Path(__file__).parent / "go"
 _VERSION = "k8s.io/component-base/version"
@@ -56,6 +57,7 @@ BUILDS = (
     Build(folder=f"etcd-{ETCD_VERSION}", module="etcd", packages={"etcd": "."}),
     _kubernetes("kube-apiserver", "kubectl"),
     _kubernetes("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"),
+    Build(folder=f"coredns-{COREDNS_VERSION}", module="coredns", packages={"coredns": "."}),
     Build(folder="pause-1", module="pause", packages={"pause": "."}),
     Build(folder=f"helm-{HELM_VERSION}", module="helm", packages={"helm": "helm.sh/helm/v3/cmd/helm"}),
 )

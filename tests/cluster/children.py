@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kpatrol.lab.processes import Child, spawn
@@ -20,8 +20,17 @@ class Children:
         self._lab = lab
         self._all: list[Child] = []
 
-    def start(self, name: str, argv: Sequence[str], *, log: Path, folder: Path | None = None) -> Child:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        folder: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Start it; `settings` are variables of its own."""
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(settings or {})
         # On Debian a plain user's path lacks what containerd and kubelet look for.
         environment["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
         child = spawn(register=self._lab, name=name, argv=argv, environment=environment, log=log, folder=folder)

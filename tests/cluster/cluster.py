@@ -47,6 +47,7 @@ from tests.cluster.controlplane import (
     scheduler_arguments,
     write_audit_policy,
 )
+from tests.cluster.dns import dns_server
 from tests.cluster.images import Say, build_images
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.node import KubeNode, NodeUsers, require_node_programs
@@ -69,6 +70,7 @@ PROGRAMS = (
     "kube-proxy",
     "kubectl",
     "pause",
+    "coredns",
 )
 CONTROL = "control"
 _PORT = 6443
@@ -178,13 +180,15 @@ def running_cluster(
     spare: int = 0,
     dual: bool = False,
     engine: bool = False,
+    kafka: bool = False,
     say: Say = lambda _: None,
 ) -> Iterator[Cluster]:
-    """A cluster of `nodes` Ready nodes; `spare` more may join later. `dual`: IPv4 and IPv6. `engine`: with the image
-    kpatrol/endpoint. Raises LabError with what did not come up and its last words."""
+    """A cluster of `nodes` Ready nodes; `spare` more may join later. `dual`: IPv4 and IPv6. `engine`, `kafka`: with
+    the images kpatrol/endpoint and kpatrol/kafka. Raises LabError with what did not come up and its last words."""
     require_node_programs()
     programs = ensure(*PROGRAMS, say=say)
-    template = containerd_template(build_images(pause=programs["pause"], engine=engine, say=say), say=say)
+    images = build_images(pause=programs["pause"], coredns=programs["coredns"], engine=engine, kafka=kafka, say=say)
+    template = containerd_template(images, say=say)
     base = base_folder(os.environ)
     for removed in clean_leftovers(base):
         say(str(removed))
@@ -194,6 +198,7 @@ def running_cluster(
         cluster = _build(lab, children, programs, template=template, nodes=nodes, spare=spare, dual=dual)
         start_nodes(list(cluster.nodes.values()), template=template)
         cluster.wait_nodes_ready()
+        cluster.kubectl("apply", "-f", "-", stdin=dns_server())
         yield cluster
     finally:
         children.kill()

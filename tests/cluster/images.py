@@ -2,7 +2,8 @@
 
     kpatrol/agent, kpatrol/streams, kpatrol/controller      share their layers and differ in how they start
     kpatrol/endpoint                                        has the ClickHouse engine besides (600 MB)
-    local/pause                                             holds a pod's namespaces
+    kpatrol/kafka                                           Apache Kafka's jars and this machine's Java
+    local/pause, local/coredns                              what holds a pod's namespaces; the cluster's DNS server
 
 The tag is the project's version. Layers are kept in the user's cache by what went into them: the base takes a minute
 once (debootstrap), the dependencies half a minute when constraints.txt changes, the wheel some seconds when code does.
@@ -24,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from kpatrol.lab.commands import run_command
-from kpatrol.lab.kafka_jars import cache_folder
+from kpatrol.lab.java import find_java
+from kpatrol.lab.kafka_jars import cache_folder, get_jars
 from tests.cluster.archive import Image, Layer, read_layer, write_layer
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +65,11 @@ def image_name(role: str) -> str:
     return f"kpatrol/{role}:{version()}"
 
 
-def build_images(*, pause: Path, engine: bool, say: Say) -> list[Image]:
-    """All images, from the cache where nothing changed. `engine`: the endpoint's too. Needs root the first time."""
+def build_images(
+    *, pause: Path, say: Say, coredns: Path | None = None, engine: bool = False, kafka: bool = False
+) -> list[Image]:
+    """All images, from the cache where nothing changed. `engine`, `kafka`: the endpoint's and Kafka's too. Needs root
+    the first time."""
     cache = cache_folder(os.environ) / "layers"
     cache.mkdir(parents=True, exist_ok=True)
     base, libraries, wheel = _base(cache, say), _libraries(cache, say, engine=False), _wheel(cache, say)
@@ -79,7 +84,11 @@ def build_images(*, pause: Path, engine: bool, say: Say) -> list[Image]:
     if engine:
         layers = [base, libraries, _libraries(cache, say, engine=True), wheel]
         images.append(_image("endpoint", layers, ("python3", "-m", "kpatrol.endpoint")))
-    return [*images, Image(name="docker.io/local/pause:1", layers=[_pause(cache, pause)], entrypoint=["/pause"])]
+    if kafka:
+        start = ("/opt/kafka/start.sh",)
+        images.append(_image("kafka", [base, _kafka(cache, say)], start, {"PATH": "/opt/java/bin:/usr/bin:/bin"}))
+    programs = {"pause": pause, **({"coredns": coredns} if coredns else {})}
+    return [*images, *(_program(cache, name, path) for name, path in programs.items())]
 
 
 def digest(images: Iterable[Image]) -> str:
@@ -88,8 +97,30 @@ def digest(images: Iterable[Image]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _image(role: str, layers: Sequence[Layer], entrypoint: Sequence[str]) -> Image:
-    return Image(name=f"docker.io/{image_name(role)}", layers=layers, entrypoint=entrypoint, environment=_ENVIRONMENT)
+def _image(
+    role: str, layers: Sequence[Layer], entrypoint: Sequence[str], environment: Mapping[str, str] = _ENVIRONMENT
+) -> Image:
+    name = f"docker.io/{image_name(role)}"
+    return Image(name=name, layers=layers, entrypoint=entrypoint, environment=environment, folder="/tmp")
+
+
+def _program(cache: Path, name: str, path: Path) -> Image:
+    """An image of one static program."""
+    key = [hashlib.sha256(path.read_bytes()).hexdigest()]
+    layer = _cached(cache, name, key, lambda _: {name: path}, lambda _: None)
+    return Image(name=f"docker.io/local/{name}:1", layers=[layer], entrypoint=[f"/{name}"])
+
+
+def _kafka(cache: Path, say: Say) -> Layer:
+    jars = get_jars(cache_folder(os.environ), say=say)
+    java, start = find_java().resolve().parents[1], ROOT / "deploy" / "kafka" / "start.sh"
+
+    def make(work: Path) -> Mapping[str, Path]:
+        # Debian keeps Java's settings elsewhere and links to them.
+        run_command(["cp", "-rL", str(java), str(work / "java")], timeout_s=_TIMEOUT_S)
+        return {"opt/java": work / "java", "opt/kafka/libs": jars, "opt/kafka/start.sh": start}
+
+    return _cached(cache, "kafka", [str(java), jars.name, start.read_text()], make, say)
 
 
 def _cached(cache: Path, kind: str, key: Iterable[str], make: Callable[[Path], Mapping[str, Path]], say: Say) -> Layer:
@@ -170,10 +201,6 @@ def _wheel(cache: Path, say: Say) -> Layer:
         return {_SITE: work / "site"}
 
     return _cached(cache, "wheel", key, make, say)
-
-
-def _pause(cache: Path, program: Path) -> Layer:
-    return _cached(cache, "pause", [str(program.stat().st_size)], lambda _: {"pause": program}, lambda _: None)
 
 
 def _pip(target: Path, arguments: Sequence[str]) -> None:

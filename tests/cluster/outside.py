@@ -45,6 +45,7 @@ class Outside:
     clickhouse_url: str
     passwords: dict[str, str]
     kafka: KafkaConnection
+    kafka_variables: dict[str, str]
     folder: Path
 
     def store(self) -> Store:
@@ -86,6 +87,7 @@ def outside(cluster: Cluster, *, namespace: str = NAMESPACE) -> Iterator[Outside
             clickhouse_url=url,
             passwords=passwords,
             kafka=kafka.connection("admin", address=LOOPBACK),
+            kafka_variables=kafka.environment("controller", address=LOOPBACK),
             folder=folder,
         )
     finally:

@@ -1,0 +1,128 @@
+"""Rounds on a real cluster: agents as Helm installs them, packets between real pods, faults seen where they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kpatrol.reading.store import CannotRead
+from tests.cluster.cluster import running_cluster
+from tests.cluster.installed import Installed, PairCount, file_controller, installed
+from tests.cluster.outside import NAMESPACE, outside
+from tests.integration.labs import leftovers
+
+# Starting all of it takes a minute, on a machine that does much else several.
+pytestmark = pytest.mark.timeout(1200)
+TASK = "netreach/reach"
+REACH = Path(__file__).parent / "tasks" / "reach.yaml"
+NODES = ("node-1", "node-2", "node-3")
+# A round that is under way when something changes is not looked at.
+SETTLED_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def release() -> Iterator[Installed]:
+    with (
+        running_cluster(nodes=len(NODES)) as cluster,
+        outside(cluster) as services,
+        installed(cluster, services) as running,
+        file_controller(running, tasks=[REACH]),
+    ):
+        yield running
+    assert leftovers(cluster.id) == []
+
+
+def next_round(release: Installed) -> tuple[str, list[PairCount]]:
+    """Verdict and pairs of the first round that begins from now on."""
+    verdict = release.round_after(time.time() + SETTLED_S, task=TASK)
+    assert verdict.planned == verdict.stored + verdict.unsent + verdict.declared_missing
+    assert (verdict.unexplained, verdict.duplicates, verdict.not_reported_nodes) == (0, 0, ())
+    return verdict.verdict, release.pairs(verdict)
+
+
+def layers(pairs: list[PairCount]) -> set[str]:
+    return {pair.layer for pair in pairs}
+
+
+def failing(pairs: list[PairCount]) -> set[tuple[str, str]]:
+    """Source node and layer of what failed."""
+    return {(pair.src_node, pair.layer) for pair in pairs if pair.ok < pair.requests}
+
+
+def test_agents_hold_no_token_and_no_right_and_answer_on_port_80(release: Installed) -> None:
+    for node, pod in release.agents().items():
+        look = "id -u; ls /var/run/secrets 2>&1; touch /x 2>&1; grep CapBnd /proc/self/status; cat /proc/net/tcp"
+        said = release.cluster.kubectl("exec", "-n", NAMESPACE, pod, "--", "sh", "-c", look)
+        assert said.startswith("65532\n")
+        assert "/var/run/secrets': No such file" in said
+        assert "Read-only file system" in said
+        assert "CapBnd:\t0000000000000000" in said
+        assert ":0050 00000000:0000 0A" in said, f"{node} does not listen on port 80"
+
+
+def test_every_agent_reports(release: Installed) -> None:
+    def reported() -> bool:
+        try:
+            return {row[0] for row in release.store.rows("SELECT node FROM v_agent")} == set(NODES)
+        except CannotRead:
+            return False
+
+    release.cluster.wait(reported, what="reports of all agents")
+
+
+def test_a_round_reaches_pods_the_service_and_node_ports(release: Installed) -> None:
+    verdict, pairs = next_round(release)
+    assert layers(pairs) == {"pod", "cluster_ip", "node_port"}
+    assert failing(pairs) == set()
+    assert verdict == "succeed"
+    assert {(p.src_node, p.dst_node) for p in pairs if p.layer == "pod"} == {
+        (a, b) for a in NODES for b in NODES if a != b
+    }
+    assert sum(p.forward_lost + p.reverse_lost for p in pairs) == 0
+
+
+def test_loss_on_one_nodes_way_in_is_in_that_nodes_numbers_and_nowhere_else(release: Installed) -> None:
+    number = release.cluster.begin_fault("ingress node-2 every=25 proto=tcp")
+    try:
+        _, pairs = next_round(release)
+    finally:
+        count = release.cluster.end_fault(number)
+    assert count.dropped > 0
+    to_pods = [pair for pair in pairs if pair.layer == "pod"]
+    into = [p for p in to_pods if p.dst_node == "node-2"]
+    out_of = [p for p in to_pods if p.src_node == "node-2"]
+    others = [p for p in to_pods if "node-2" not in (p.src_node, p.dst_node)]
+    assert all(p.forward_lost > 0 for p in into), into
+    assert sum(p.reverse_lost for p in out_of) > 0, out_of
+    assert sum(p.forward_lost + p.reverse_lost for p in others) == 0, others
+
+
+def test_without_kube_proxys_rules_one_nodes_services_fail_and_its_pods_do_not(release: Installed) -> None:
+    node = release.cluster.nodes["node-1"]
+    node.flush_services()
+    try:
+        verdict, pairs = next_round(release)
+    finally:
+        node.start_proxy()
+    assert verdict == "fail"
+    broken = failing(pairs)
+    assert ("node-1", "cluster_ip") in broken
+    assert ("node-1", "node_port") in broken
+    assert not any(layer == "pod" for _, layer in broken), broken
+    assert all(p.ok == 0 for p in pairs if (p.src_node, p.layer) == ("node-1", "cluster_ip"))
+
+
+def test_an_agent_killed_in_mid_round_is_accounted_for_and_comes_back(release: Installed) -> None:
+    pod = release.agents()["node-3"]
+    release.cluster.kubectl("delete", "pod", "-n", NAMESPACE, pod, "--grace-period=0", "--force")
+    began_s = time.time()
+    verdict = release.round_after(began_s, task=TASK)
+    assert verdict.unexplained == 0
+    release.cluster.kubectl(
+        "rollout", "status", "daemonset/kpatrol-agent", "-n", NAMESPACE, "--timeout=120s", timeout_s=130
+    )
+    _, pairs = next_round(release)
+    assert failing(pairs) == set()
