@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from kpatrol.reading.store import CannotRead, Store
 from tests.cluster.cluster import Cluster
@@ -85,8 +84,7 @@ class Installed:
 @contextmanager
 def installed(cluster: Cluster, services: Outside, *arguments: str) -> Iterator[Installed]:
     """`helm install` with Kafka and ClickHouse outside; every pod but the controller's is ready."""
-    values = services.folder / "values.yaml"
-    values.write_text(yaml.safe_dump(services.values()))
+    values = services.write_values()
     helm = Helm(kubeconfig=cluster.kubeconfig)
     helm.run("install", "kpatrol", str(CHART), "--namespace", NAMESPACE, "--values", str(values), *arguments)
     kinds = [f"daemonset/{AGENT}", *(f"deployment/kpatrol-{role}" for role in ("sink", "judge", "alarms"))]

@@ -2,7 +2,7 @@
 control path. No fault of the pods' network can touch them, as an operator would want of an instrument.
 
     with running_cluster(nodes=3) as cluster, outside(cluster) as services:
-        helm.run("install", …, "--values", services.values_file)
+        helm.run("install", …, "--values", str(services.write_values()))
         services.store()        # kpatrol.reading.store.Store, as the reader
         services.kafka          # KafkaConnection of the test itself
 """
@@ -53,8 +53,13 @@ class Outside:
         host = self.clickhouse_url.removeprefix("http://")
         return Store(url=f"http://reader@{host}/{_DATABASE}", password=self.passwords["reader"])
 
-    def values(self) -> dict[str, object]:
-        """The chart's values that point at them."""
+    def write_values(self) -> Path:
+        """The file of the chart's values that point at them."""
+        path = self.folder / "values.yaml"
+        path.write_text(yaml.safe_dump(self._values()))
+        return path
+
+    def _values(self) -> dict[str, object]:
         return {
             "kafka": {"bundled": {"enabled": False}, "external": {"bootstrap": self.bootstrap}},
             "clickhouse": {
