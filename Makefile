@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench manifests soak lint format clean
+# make test CLUSTER=no leaves out the tests that need root and Go.
+CLUSTER ?= yes
+.PHONY: help demo test cluster check bench manifests soak lint format clean
 
 help: ## these lines
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,11 +39,18 @@ lint: ## ruff, mypy --strict, import-linter
 format: ## ruff format, ruff --fix
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --fix --quiet .
 
-test: ## every tier: unit, integration (real Kafka, ClickHouse engine, namespaces), the lab
-	@$(PYTHON) kpatrol/preflight.py test
+test: ## every tier: unit, integration (real Kafka, ClickHouse engine, namespaces), the lab, a real Kubernetes cluster
+	@$(PYTHON) kpatrol/preflight.py test$(if $(filter no,$(CLUSTER)),-without-cluster)
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest tests/unit tests/integration
+	@$(if $(filter no,$(CLUSTER)),true,$(MAKE) --no-print-directory cluster)
+
+cluster: ## real Kubernetes in network namespaces; as root; builds it with Go the first time (15 minutes)
+	@$(PYTHON) kpatrol/preflight.py cluster
+	@$(MAKE) --no-print-directory --silent $(READY)
+	@$(BIN)/python -m tests.cluster build
+	@$(BIN)/python -m pytest tests/cluster
 
 bench: ## measurements with a budget, side by side with their peers; writes bench/RESULTS.md
 	@$(PYTHON) kpatrol/preflight.py bench

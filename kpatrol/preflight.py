@@ -5,6 +5,7 @@ what is missing; otherwise it says exactly which packages, and ends with 2.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,23 +23,57 @@ PROGRAMS = {
     "nginx": ("nginx", "a real HTTP server: a target of tests, and what the agent and its peers are measured against"),
     "wrk": ("wrk", "HTTP load to compare with"),
     "dnsperf": ("dnsperf", "DNS load to compare with"),
+    "containerd": ("containerd", "runs the containers of the test cluster's nodes"),
+    "runc": ("runc", "starts those containers"),
+    "/usr/lib/cni/ptp": ("containernetworking-plugins", "the pods' network"),
+    "debootstrap": ("debootstrap", "the base of the images, made without a registry"),
 }
+# No Debian release of the day brings one that is new enough.
+GO = "go"
+GO_LEAST = (1, 25)
+GO_HINT = "https://go.dev/dl; it builds Kubernetes, etcd, CoreDNS and Helm from the module proxy (15 minutes, once)"
+GO_FOLDERS = "/usr/local/go/bin:/usr/lib/go/bin"
+CLUSTER = ("containerd", "runc", "/usr/lib/cni/ptp", "debootstrap", GO)
+# Goals that start kubelets and containers.
+NEED_ROOT = ("test", "cluster")
 GOALS = {
     "check": (),
     "demo": ("java", "mvn", "ip", "nft", "nsenter"),
-    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "chromium"),
+    "test": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "chromium", *CLUSTER),
+    "test-without-cluster": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "chromium"),
+    "cluster": ("java", "mvn", "ip", "nft", "nsenter", "nginx", *CLUSTER),
     "bench": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "wrk", "dnsperf"),
     "soak": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
 }
 # What a goal fetches the first time and what that takes on disk, in megabytes: so that nobody wonders about the wait.
-DOWNLOADS_MB = {"Python packages (.venv)": (320, 1300), "Apache Kafka's jars (your cache folder)": (45, 45)}
+FROM_GO = "Go modules of Kubernetes (for `make test` and `make cluster`)"
+DOWNLOADS_MB = {
+    FROM_GO: (250, 4500),
+    "Python packages (.venv)": (320, 1300),
+    "Apache Kafka's jars (your cache folder)": (45, 45),
+}
 SBIN = "/usr/sbin:/sbin"
 
 
 def missing_programs(goal: str) -> list[str]:
     """Programs of a goal that are not on this machine."""
     path = os.environ.get("PATH", "") + ":" + SBIN
-    return [name for name in GOALS[goal] if shutil.which(name, path=path) is None]
+    return [name for name in GOALS[goal] if name != GO and shutil.which(name, path=path) is None]
+
+
+def missing_go(goal: str) -> str:
+    """What is wrong with Go, where the goal needs it; empty when nothing is."""
+    if GO not in GOALS[goal]:
+        return ""
+    least = ".".join(map(str, GO_LEAST))
+    go = shutil.which(GO, path=os.environ.get("PATH", "") + ":" + GO_FOLDERS)
+    if go is None:
+        return f"missing Go {least} or later: {GO_HINT}"
+    said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout.strip()
+    found = re.match(r"go(\d+)\.(\d+)", said)
+    if found is None or (int(found[1]), int(found[2])) < GO_LEAST:
+        return f"Go {said or 'of an unknown version'} found at {go}, {least} or later needed: {GO_HINT}"
+    return ""
 
 
 def can_install() -> bool:
@@ -67,6 +102,10 @@ def main(goal: str) -> int:
         print("preflight: first run; this will be fetched:")
         for what, (download_mb, disk_mb) in DOWNLOADS_MB.items():
             print(f"  about {download_mb:>4} MB, {disk_mb:>5} MB on disk: {what}")
+    why = "tests/cluster needs root" if goal in NEED_ROOT and os.geteuid() != 0 else missing_go(goal)
+    if why:
+        sys.stderr.write(f"preflight: {why}; without it: make test CLUSTER=no\n")
+        return 2
     missing = missing_programs(goal)
     if not missing:
         print(f"preflight: all that `make {goal}` needs is here")

@@ -69,7 +69,9 @@ def _up(options: argparse.Namespace) -> None:
             values = stack.enter_context(outside(cluster)).write_values()
             _say(f"  helm install kpatrol deploy/chart --namespace kpatrol --values {values}")
         _say("Ctrl-C ends it")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        # Ended in order by a service manager too.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.pause()
 
 
 def _addresses(cluster: Cluster) -> str:

@@ -85,19 +85,25 @@ def test_a_round_reaches_pods_the_service_and_node_ports(release: Installed) -> 
 
 
 def test_loss_on_one_nodes_way_in_is_in_that_nodes_numbers_and_nowhere_else(release: Installed) -> None:
-    number = release.cluster.begin_fault("ingress node-2 every=25 proto=tcp")
+    number = release.cluster.begin_fault("ingress node-2 loss=2%")
+    there = back = 0
     try:
-        _, pairs = next_round(release)
+        # Two packets in a hundred: now and then a whole round has none on one of the ways.
+        for _ in range(8):
+            _, pairs = next_round(release)
+            to_pods = [pair for pair in pairs if pair.layer == "pod"]
+            there += sum(p.forward_lost for p in to_pods if p.dst_node == "node-2")
+            back += sum(p.reverse_lost for p in to_pods if p.src_node == "node-2")
+            others = [p for p in to_pods if "node-2" not in (p.src_node, p.dst_node)]
+            assert sum(p.forward_lost + p.reverse_lost for p in others) == 0, others
+            assert sum(p.reverse_lost for p in to_pods if p.dst_node == "node-2") == 0, to_pods
+            if there and back:
+                break
     finally:
         count = release.cluster.end_fault(number)
-    assert count.dropped > 0
-    to_pods = [pair for pair in pairs if pair.layer == "pod"]
-    into = [p for p in to_pods if p.dst_node == "node-2"]
-    out_of = [p for p in to_pods if p.src_node == "node-2"]
-    others = [p for p in to_pods if "node-2" not in (p.src_node, p.dst_node)]
-    assert all(p.forward_lost > 0 for p in into), into
-    assert sum(p.reverse_lost for p in out_of) > 0, out_of
-    assert sum(p.forward_lost + p.reverse_lost for p in others) == 0, others
+    assert there > 0
+    assert back > 0
+    assert count.dropped >= there + back
 
 
 def test_without_kube_proxys_rules_one_nodes_services_fail_and_its_pods_do_not(release: Installed) -> None:
