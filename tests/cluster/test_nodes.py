@@ -16,6 +16,7 @@ from kpatrol.lab.errors import CommandFailed
 from kpatrol.lab.leftovers import clean_leftovers
 from kpatrol.lab.state import base_folder
 from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.edge import edge
 from tests.cluster.manifests import web_servers
 from tests.integration.labs import leftovers
 
@@ -90,6 +91,52 @@ def test_containers_are_held_as_their_pods_say_and_logs_are_read(cluster: Cluste
     assert "Read-only file system" in said
     assert "CapBnd:\t0000000000000000" in said
     assert "Serving HTTP" in cluster.kubectl("logs", pod)
+
+
+WEB_OUTSIDE = """
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {type: LoadBalancer, ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  rules:
+    - http: {paths: [{path: /hostname, pathType: Exact, backend: {service: {name: web, port: {number: 80}}}}]}
+"""
+
+
+def test_load_balancers_have_addresses_and_ingresses_are_served(cluster: Cluster) -> None:
+    def addresses(kind: str, name: str) -> list[str]:
+        status = cluster.json("get", kind, name)["status"]["loadBalancer"]
+        return [entry["ip"] for entry in status.get("ingress", [])]
+
+    with edge(cluster):
+        cluster.kubectl("apply", "-f", "-", stdin=WEB_OUTSIDE)
+        cluster.wait(lambda: len(addresses("service", "outside")) == 2, what="addresses of the load balancer")
+        cluster.wait(lambda: len(addresses("ingress", "web")) == 2, what="the ingress's addresses")
+        for address in [*addresses("service", "outside"), *addresses("ingress", "web")]:
+            cluster.wait(lambda a=address: ask(cluster, "node-1", a, timeout_s="2"), what=f"the page from {address}")
+    cluster.kubectl("delete", "ingress/web", "service/outside")
+
+
+_RESOLVE = "import socket, sys; print(sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80)}))"
+
+
+def test_names_of_services_are_known_to_pods(cluster: Cluster) -> None:
+    pod = str(pods(cluster)["node-1"]["name"])
+    addresses, _ = service(cluster)
+
+    def known() -> bool:
+        for name in ("web", "web.default.svc.cluster.local"):
+            said = cluster.kubectl("exec", pod, "--", "python3", "-c", _RESOLVE, name)
+            if not all(repr(address) in said for address in addresses):
+                return False
+        return True
+
+    cluster.wait(known, what="the Service's name")
 
 
 def test_without_kube_proxys_rules_a_node_loses_services_and_keeps_pods(cluster: Cluster) -> None:
