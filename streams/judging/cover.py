@@ -13,7 +13,7 @@ BURST nats a round at most, whatever it lost.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,8 @@ FLOOR = 1e-4
 PRICE = 10.0
 # What the choice among windows costs, in nats.
 ONSET = 0.5
+# What one that stood in the round before is let off: a finding comes hard and goes less easily.
+STANDING = 5.0
 LEAST_LOST = 3
 # A named element's lower bound must be this many times the loss of the rest.
 ABOVE_REST = 2.0
@@ -68,12 +70,19 @@ class _State:
     seen: Evidence
     families: tuple[Family, ...]
     tried: list[Floats]
+    # By family, the elements that stood in the round before.
+    stood: list[Indexes]
     open: Masks
     lossy: Indexes
 
 
-def cover(seen: Evidence, *, most: int = MAX_NAMED) -> tuple[list[Suspect], Indexes]:
-    """(suspects named, the one that explains most first; lossy lines that stay unexplained)."""
+def cover(
+    seen: Evidence, *, standing: Collection[tuple[str, str]] = (), most: int = MAX_NAMED
+) -> tuple[list[Suspect], Indexes]:
+    """(suspects named, the one that explains most first; lossy lines that stay unexplained).
+
+    `standing` are (element, direction) of the round before.
+    """
     lossy = np.nonzero(seen.lost > 0)[0]
     if not len(lossy):
         return [], lossy
@@ -82,6 +91,7 @@ def cover(seen: Evidence, *, most: int = MAX_NAMED) -> tuple[list[Suspect], Inde
         seen=seen,
         families=everything,
         tried=[f.tried for f in everything],
+        stood=[_stood(f, standing) for f in everything],
         open=np.ones(len(seen), dtype=bool),
         lossy=lossy,
     )
@@ -93,6 +103,20 @@ def cover(seen: Evidence, *, most: int = MAX_NAMED) -> tuple[list[Suspect], Inde
         named.append(best)
         _explain(state, best)
     return named, state.lossy
+
+
+def _stood(family: Family, standing: Collection[tuple[str, str]]) -> Indexes:
+    numbers = [
+        family.named(part)
+        for element, direction in standing
+        if direction in (family.direction, "both")
+        for part in ([element] if "<>" not in element else [element.replace("<>", ">"), _turned(element)])
+    ]
+    return np.array(sorted(n for n in numbers if n >= 0), dtype=np.int64)
+
+
+def _turned(element: str) -> str:
+    return ">".join(reversed(element.split("<>")))
 
 
 def _explain(state: _State, best: Suspect) -> None:
@@ -152,8 +176,8 @@ def _best(state: _State) -> Suspect | None:
         )
         found += [
             suspect
-            for family, tried in zip(state.families, state.tried, strict=True)
-            if (suspect := _strongest(seen, family, tried, window)) is not None
+            for family, tried, stood in zip(state.families, state.tried, state.stood, strict=True)
+            if (suspect := _strongest(seen, family, tried, stood, window)) is not None
         ]
     if not found:
         return None
@@ -194,7 +218,9 @@ class _Window:
     pairs: int
 
 
-def _strongest(seen: Evidence, family: Family, tried_by_group: Floats, window: _Window) -> Suspect | None:
+def _strongest(
+    seen: Evidence, family: Family, tried_by_group: Floats, stood: Indexes, window: _Window
+) -> Suspect | None:
     """The element of a family that gains most over a window, if it convinces; `lines` holds only its number."""
     group = family.group(window.lossy)
     idx = window.lossy[group >= 0]
@@ -216,7 +242,8 @@ def _strongest(seen: Evidence, family: Family, tried_by_group: Floats, window: _
         gain = np.where(goes_on, gain - ONSET, 0.0)
     suspects = window.pairs if family.single else int((tried_by_group > 0).sum())
     price = PRICE + math.log(max(1, suspects))
-    best = int(np.argmax(gain))
+    best = int(np.argmax(gain + STANDING * np.isin(groups, stood)))
+    price -= STANDING * bool(np.isin(groups[best], stood))
     if gain[best] <= price or lost[best] < LEAST_LOST:
         return None
     low, _ = stats.wilson(hits=int(lost[best]), trials=int(tried[best]))

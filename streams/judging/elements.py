@@ -4,8 +4,9 @@ Narrower families stand first: where two suspects cover the same lines the narro
 from the wider one (one source alone cannot tell a node's ingress from a pair).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,8 @@ class Family:
     """All elements of one kind and direction. `group` gives the element of each of some lines, NOWHERE where none.
 
     `back` gives the element to which a line is traffic the other way, None where there is no other way. A loss counts
-    only if it is seen from two places at least, by each of `ends`. `tried` is by group.
+    only if it is seen from two places at least, by each of `ends`. `tried` is by group; `named` gives the number of the
+    element of a name, NOWHERE where there is none.
     """
 
     what: What
@@ -33,6 +35,7 @@ class Family:
     back: Groups | None
     ends: tuple[Indexes, ...]
     tried: Floats
+    named: Callable[[str], int]
 
     @property
     def single(self) -> bool:
@@ -51,34 +54,51 @@ def families(seen: Evidence) -> list[Family]:
     """The families that the evidence can speak of, nodes' ingress and egress first; pairs stand apart (`pairs_of`)."""
     nodes = len(seen.nodes)
     into, out_of = sums(seen.dst, seen.tried, nodes), sums(seen.src, seen.tried, nodes)
+    node = partial(_place_of, seen.nodes, "")
     found = [
-        _ways("node", "ingress", lambda i: seen.dst[i], lambda i: seen.src[i], (seen.src,), into),
-        _ways("node", "egress", lambda i: seen.src[i], lambda i: seen.dst[i], (seen.dst,), out_of),
+        _ways("node", "ingress", lambda i: seen.dst[i], lambda i: seen.src[i], (seen.src,), into, node),
+        _ways("node", "egress", lambda i: seen.src[i], lambda i: seen.dst[i], (seen.dst,), out_of, node),
     ]
     for what, of_node, names in (("rack", seen.rack, seen.racks), ("zone", seen.zone, seen.zones)):
         if len(names) > 1:
-            found += _places(seen, "rack" if what == "rack" else "zone", of_node, len(names), into, out_of)
+            found += _places(seen, "rack" if what == "rack" else "zone", of_node, names, into, out_of)
     if len(seen.kinds) > 1:
         tried = sums(seen.kind, seen.tried, len(seen.kinds))
-        found.append(_ways("layer", "layer", lambda i: seen.kind[i], None, (seen.dst,), tried))
+        kind = partial(_place_of, ["/".join(k) for k in seen.kinds], "")
+        found.append(_ways("layer", "layer", lambda i: seen.kind[i], None, (seen.dst,), tried, kind))
     if len(seen.sizes) > 1:
         tried = sums(seen.size, seen.tried, len(seen.sizes))
-        found.append(_ways("size", "size", lambda i: seen.size[i], None, (seen.src, seen.dst), tried))
+        size = partial(_place_of, [size_words(n) for n in seen.sizes], "size ")
+        found.append(_ways("size", "size", lambda i: seen.size[i], None, (seen.src, seen.dst), tried, size))
     return found
 
 
 def _ways(
-    what: What, direction: Direction, group: Groups, back: Groups | None, ends: tuple[Indexes, ...], tried: Floats
+    what: What,
+    direction: Direction,
+    group: Groups,
+    back: Groups | None,
+    ends: tuple[Indexes, ...],
+    tried: Floats,
+    named: Callable[[str], int],
 ) -> Family:
-    return Family(what=what, direction=direction, group=group, back=back, ends=ends, tried=tried)
+    return Family(what=what, direction=direction, group=group, back=back, ends=ends, tried=tried, named=named)
 
 
-def _places(seen: Evidence, what: What, of_node: Indexes, count: int, into: Floats, out_of: Floats) -> list[Family]:
+def _place_of(names: Sequence[str], prefix: str, element: str) -> int:
+    bare = element.removeprefix(prefix)
+    return names.index(bare) if element.startswith(prefix) and bare in names else NOWHERE
+
+
+def _places(
+    seen: Evidence, what: What, of_node: Indexes, names: Sequence[str], into: Floats, out_of: Floats
+) -> list[Family]:
     """What comes into and goes out of racks or zones, and between two zones; what stays inside is in none of them.
 
     A loss must be seen at two of the place's nodes and by two peers. What a place tried is what its nodes did, less
     what stayed inside: far fewer lines to look at than all.
     """
+    count = len(names)
     here, there = of_node[seen.src], of_node[seen.dst]
     inside = np.nonzero(here == there)[0]
     stayed = sums(here[inside], seen.tried[inside], count)
@@ -99,16 +119,20 @@ def _places(seen: Evidence, what: What, of_node: Indexes, count: int, into: Floa
         a, b = of_node[seen.src[lines]], of_node[seen.dst[lines]]
         return np.where((a != b) & (a >= 0) & (b >= 0), b * count + a, NOWHERE)
 
-    ends = (seen.src, seen.dst)
+    def two(element: str) -> int:
+        a, b = (_place_of(names, "zone ", part) for part in (*element.split(">"), "")[:2])
+        return a * count + b if a >= 0 and b >= 0 else NOWHERE
+
+    ends, one = (seen.src, seen.dst), partial(_place_of, names, f"{what} ")
     found = [
-        _ways(what, "ingress", down, up, ends, sums(of_node, into, count) - stayed),
-        _ways(what, "egress", up, down, ends, sums(of_node, out_of, count) - stayed),
+        _ways(what, "ingress", down, up, ends, sums(of_node, into, count) - stayed, one),
+        _ways(what, "egress", up, down, ends, sums(of_node, out_of, count) - stayed, one),
     ]
     if what == "zone":
         known = (here >= 0) & (there >= 0)
         tried = sums(np.where(known, here * count + there, NOWHERE), seen.tried, count * count)
         tried[:: count + 1] = 0
-        found.append(_ways("zone_pair", "pair", between, back, ends, tried))
+        found.append(_ways("zone_pair", "pair", between, back, ends, tried, two))
     return found
 
 
@@ -129,6 +153,10 @@ def pairs_of(seen: Evidence, lossy: Indexes) -> Family:
             group[near] = np.where(codes[at] == wanted, at, NOWHERE)
         return group
 
+    def named(element: str) -> int:
+        a, b = (_place_of(seen.nodes, "", part) for part in (*element.split(">"), "")[:2])
+        return int(place(np.array([a]), np.array([b]))[0]) if a >= 0 and b >= 0 else NOWHERE
+
     return Family(
         what="pair",
         direction="pair",
@@ -136,6 +164,7 @@ def pairs_of(seen: Evidence, lossy: Indexes) -> Family:
         back=lambda lines: place(seen.dst[lines], seen.src[lines]),
         ends=(),
         tried=sums(place(seen.src, seen.dst), seen.own, len(codes)),
+        named=named,
     )
 
 
