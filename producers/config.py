@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 from producers.instrument import FLAVOURS, Flavour
 from producers.load.caps import Limits
@@ -63,6 +64,7 @@ class Config:
     spool_max_bytes: int = DEFAULT_SPOOL_BYTES
     heartbeat_s: float = 5.0
     lookups: tuple[str, ...] = ()
+    probe_urls: tuple[str, ...] = ()
     health_listen: tuple[str, int] | None = None
     log_level: str = "INFO"
     # In the node's own network namespace (`host`) the node's counters are part of a round's account.
@@ -89,6 +91,7 @@ class Config:
             spool_max_bytes=_integer(env, "KPATROL_SPOOL_MAX_BYTES", DEFAULT_SPOOL_BYTES, low=1 << 20, high=1 << 44),
             heartbeat_s=_seconds(env, "KPATROL_HEARTBEAT_S", 5.0, low=0.1, high=3600.0),
             lookups=tuple(name.strip() for name in env.get("KPATROL_LOOKUPS", "").split(",") if name.strip()),
+            probe_urls=_urls(env, "KPATROL_PROBE_URLS"),
             health_listen=_listen(env, "KPATROL_HEALTH_LISTEN"),
             log_level=_choice(env, "KPATROL_LOG_LEVEL", "INFO", LOG_LEVELS),
             flavour=cast(Flavour, _choice(env, "KPATROL_FLAVOUR", "pod", FLAVOURS)),
@@ -99,7 +102,7 @@ class Config:
 _OWN_NAMES = """
     AGENT NODE ZONE RACK POD GROUP CLUSTER IPV4 IPV6 NODE_IPV4 NODE_IPV6 POD_IPS HOST_IPS HTTP_PORT HTTPS_PORT
     TCP_PORT UDP_PORT TLS_CERT_FILE TLS_KEY_FILE SPOOL_DIR SPOOL_MAX_BYTES HEARTBEAT_S LOOKUPS HEALTH_LISTEN LOG_LEVEL
-    DROP_UDP FLAVOUR MAX_RATE MAX_RATE_PER_TARGET MAX_IN_FLIGHT MAX_IN_FLIGHT_PER_TARGET
+    PROBE_URLS DROP_UDP FLAVOUR MAX_RATE MAX_RATE_PER_TARGET MAX_IN_FLIGHT MAX_IN_FLIGHT_PER_TARGET
     KAFKA_BOOTSTRAP KAFKA_SECURITY_PROTOCOL KAFKA_SASL_MECHANISM KAFKA_SASL_USERNAME KAFKA_SASL_PASSWORD_FILE
     KAFKA_SSL_CA_FILE
 """
@@ -221,6 +224,15 @@ def _addresses(env: Mapping[str, str], name: str) -> dict[int, str]:
             raise BadConfiguration(f"{name}: found {text!r}, allowed: IP addresses with commas between") from error
         found[address.version] = found[address.version] or str(address)
     return found
+
+
+def _urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    urls = tuple(part.strip() for part in env.get(name, "").replace(";", ",").split(",") if part.strip())
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadConfiguration(f"{name}: found {url!r}, allowed: http:// or https:// URLs, separated by commas")
+    return urls
 
 
 def _folder(env: Mapping[str, str], name: str) -> Path:

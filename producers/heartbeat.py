@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from producers.clock_sync import ClockState, clock_state
 from producers.config import Config
@@ -16,8 +17,9 @@ from producers.interfaces import interfaces
 from producers.publish import Sender
 from producers.schedule import Clock
 from producers.spool import Spool
+from producers.timed_urls import time_urls
 from topics import agent_reports
-from topics.agent_reports import AgentReport
+from topics.agent_reports import AgentReport, TimedUrl
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ class Vitals:
     running_rounds: int
     leaving: bool
     clock: ClockState | None = None
+    timed_urls: tuple[TimedUrl, ...] = ()
+    uptime_s: int = 0
 
 
 def report(*, config: Config, incarnation: int, started_us: int, version: str, vitals: Vitals) -> AgentReport:
@@ -64,6 +68,8 @@ def report(*, config: Config, incarnation: int, started_us: int, version: str, v
         udp_port=serving.udp_port,
         interfaces=vitals.interfaces,
         lookups=vitals.lookups,
+        timed_urls=vitals.timed_urls,
+        uptime_s=vitals.uptime_s,
         clock_offset_us=vitals.clock.offset_us if vitals.clock else None,
         clock_error_us=vitals.clock.error_us if vitals.clock else None,
         spool_bytes=vitals.spool_bytes,
@@ -88,6 +94,14 @@ async def _addresses(name: str) -> tuple[str, ...]:
     except (OSError, TimeoutError, UnicodeError):
         return ()
     return tuple(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def uptime_s(proc: Path = Path("/proc")) -> int:
+    """Whole seconds since the node started; 0 where the kernel does not say."""
+    try:
+        return int(float((proc / "uptime").read_text().split()[0]))
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 class Heartbeat:
@@ -132,10 +146,20 @@ class Heartbeat:
 
     async def beat(self, *, leaving: bool = False) -> None:
         """Send one report; returns when Kafka has it."""
+        lookups: dict[str, tuple[str, ...]] = {}
+        timed: tuple[TimedUrl, ...] = ()
+        if not leaving:
+            # A URL that hangs must not make the report late.
+            patience_s = min(2 * _LOOKUP_PATIENCE_S, self._config.heartbeat_s / 2)
+            lookups, timed = await asyncio.gather(
+                look_up(self._config.lookups), time_urls(self._config.probe_urls, patience_s=patience_s)
+            )
         vitals = Vitals(
             at_us=self._clock.wall_us(),
             interfaces=interfaces(),
-            lookups={} if leaving else await look_up(self._config.lookups),
+            lookups=lookups,
+            timed_urls=timed,
+            uptime_s=uptime_s(),
             spool_bytes=self._spool.size_bytes,
             spool_batches=len(self._spool),
             running_rounds=self._running(),

@@ -11,12 +11,21 @@ from topics.task_rounds import Record
 
 
 class TimedUrl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One timed HTTP probe of the report (netchecker's): times in milliseconds."""
+    """One timed HTTP request of the report, in microseconds; a phase that was not reached is 0.
+
+    `connected`: a connection was had (for https with TLS). `status` is 0 where no reply came. `connect_us` is name
+    lookup and handshake together, `server_us` from the request's last byte to the reply's first, `transfer_us` the rest.
+    """
 
     url: str
+    connected: bool = False
     status: int = 0
-    connect_ms: int = 0
-    total_ms: int = 0
+    dns_us: int = 0
+    tcp_us: int = 0
+    connect_us: int = 0
+    server_us: int = 0
+    transfer_us: int = 0
+    total_us: int = 0
     error: str = ""
 
 
@@ -25,6 +34,7 @@ class AgentReport(Record, frozen=True, kw_only=True, tag="AgentReport"):
 
     `interval_s` is the heartbeat's own period: silent for two of them is outdated, for three is gone.
     `leaving` is true in the last report of an orderly stop. `flavour` is `host` in the node's network namespace.
+    `lookups` are addresses by name, none where a name had no answer; `uptime_s` is the node's.
     `clock_offset_us` and `clock_error_us` are the kernel's own, None while nothing disciplines the clock.
     """
 
@@ -51,6 +61,7 @@ class AgentReport(Record, frozen=True, kw_only=True, tag="AgentReport"):
     interfaces: dict[str, tuple[str, ...]] = {}
     lookups: dict[str, tuple[str, ...]] = {}
     timed_urls: tuple[TimedUrl, ...] = ()
+    uptime_s: int = 0
     clock_offset_us: int | None = None
     clock_error_us: int | None = None
     spool_bytes: int = 0
