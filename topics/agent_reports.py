@@ -14,7 +14,7 @@ class TimedUrl(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One timed HTTP request of the report, in microseconds; a phase that was not reached is 0.
 
     `connected`: a connection was had (for https with TLS). `status` is 0 where no reply came. `connect_us` is name
-    lookup and handshake together, `server_us` from the request's last byte to the reply's first, `transfer_us` the rest.
+    lookup and handshake together, `server_us` from the request's end to the reply's first byte, `transfer_us` the rest.
     """
 
     url: str
