@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 
+from controller.beside import Beside, BesideConfig
 from controller.config import ControllerConfig
 from controller.health import Pulse, serving
 from controller.loop import Controller
@@ -19,9 +20,11 @@ from controller.tasks import TaskFileErrors
 from topics.connection import BadConfiguration
 
 
-async def _run_until_signal(controller: Controller, *, pulse: Pulse, listen: tuple[str, int] | None) -> None:
-    async with serving(pulse, listen=listen):
-        running = asyncio.create_task(controller.run())
+async def _run_until_signal(
+    controller: Controller, *, pulse: Pulse, listen: tuple[str, int] | None, beside: Beside
+) -> None:
+    async with serving(pulse, listen=listen, beside=beside):
+        running = asyncio.create_task(_run(controller, beside))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.cancel)
@@ -31,10 +34,17 @@ async def _run_until_signal(controller: Controller, *, pulse: Pulse, listen: tup
             logging.getLogger("controller").info("stopped")
 
 
+async def _run(controller: Controller, beside: Beside) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(controller.run())
+        group.create_task(beside.run())
+
+
 def main() -> int:
     """Runs the controller; the exit code."""
     try:
         config = ControllerConfig.from_env(os.environ)
+        beside = Beside(BesideConfig.from_env(os.environ), kafka=config.kafka)
     except (BadConfiguration, OSError) as error:
         print(f"controller: {error}", file=sys.stderr)
         return 2
@@ -48,13 +58,15 @@ def main() -> int:
         state=StatusFolder(config.state_dir),
         settings=config.settings,
         pulse=pulse,
+        told=beside,
     )
+    beside.watch(observed=controller.observed, live=controller)
     try:
         controller.load()
     except TaskFileErrors as errors:
         print(errors, file=sys.stderr)
         return 2
-    asyncio.run(_run_until_signal(controller, pulse=pulse, listen=config.health_listen))
+    asyncio.run(_run_until_signal(controller, pulse=pulse, listen=config.health_listen, beside=beside))
     return 0
 
 

@@ -1,10 +1,11 @@
-"""The controller's own pages: /livez, /readyz, /metrics (Prometheus text)."""
+"""The controller's plain HTTP port: /livez, /readyz, /metrics (Prometheus text), and what else is put there."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 
@@ -38,11 +39,27 @@ class Pulse:
     def metrics(self) -> str:
         """Prometheus text."""
         values = {"ready": float(self.ready), **self.figures}
-        return "".join(f"kpatrol_controller_{name} {value:g}\n" for name, value in sorted(values.items()))
+        lines = (
+            f"# TYPE kpatrol_controller_{name} gauge\nkpatrol_controller_{name} {value:g}\n"
+            for name, value in sorted(values.items())
+        )
+        return "".join(lines)
 
 
-def pages(pulse: Pulse) -> web.Application:
-    """The three routes."""
+class Beside(Protocol):
+    """What shares the port: routes of its own, metrics of its own."""
+
+    def application(self) -> web.Application:
+        """An application with the routes."""
+        ...
+
+    def metrics_text(self) -> str:
+        """Prometheus text."""
+        ...
+
+
+def pages(pulse: Pulse, beside: Beside | None = None) -> web.Application:
+    """The three routes, and those of ``beside``."""
 
     def answer(good: bool, bad: str) -> web.Response:
         return web.Response(text="ok\n") if good else web.Response(status=503, text=bad)
@@ -54,9 +71,10 @@ def pages(pulse: Pulse) -> web.Application:
         return answer(pulse.ready, "the topics are being read\n")
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=pulse.metrics().encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        text = pulse.metrics() + (beside.metrics_text() if beside is not None else "")
+        return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
-    application = web.Application()
+    application = beside.application() if beside is not None else web.Application()
     application.router.add_get("/livez", livez)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", metrics)
@@ -64,12 +82,12 @@ def pages(pulse: Pulse) -> web.Application:
 
 
 @asynccontextmanager
-async def serving(pulse: Pulse, *, listen: tuple[str, int] | None) -> AsyncIterator[int]:
+async def serving(pulse: Pulse, *, listen: tuple[str, int] | None, beside: Beside | None = None) -> AsyncIterator[int]:
     """Serves while the block runs; yields the port (0: not served). Raises OSError when it is taken."""
     if listen is None:
         yield 0
         return
-    runner = web.AppRunner(pages(pulse), access_log=None, shutdown_timeout=2)
+    runner = web.AppRunner(pages(pulse, beside), access_log=None, shutdown_timeout=2)
     await runner.setup()
     try:
         await web.TCPSite(runner, listen[0] or None, listen[1]).start()

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiokafka.errors import KafkaError
 
@@ -17,9 +17,11 @@ from controller.health import Pulse
 from controller.observed import Observed
 from controller.plan import Action, Settings, plan
 from controller.publish import Publisher
+from controller.report_api.live import LiveTask
 from controller.source_files import StatusFolder, TaskFolder
 from controller.status import memory_from
 from controller.tasks import Task, TaskFileErrors
+from controller.tasks.schema import to_plain
 from topics import agent_reports, mesh_members, round_progress, round_verdicts, task_rounds
 from topics.connection import KafkaConnection
 from topics.follow import Followed, follow
@@ -39,6 +41,31 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+class Told(Protocol):
+    """Who is told what comes while the controller runs."""
+
+    def heard(self, report: agent_reports.AgentReport, *, at_us: int) -> None:
+        """An agent's report came."""
+        ...
+
+    def saw_verdict(self, verdict: round_verdicts.RoundVerdict, *, at_us: int) -> None:
+        """A verdict came."""
+        ...
+
+
+def live_task(key: str, task: Task, observed: Observed) -> LiveTask:
+    """A task that exists, as reports name it."""
+    memory, written = observed.memory.get(task.metadata.uid), observed.written.get(key, {})
+    return LiveTask(
+        task=key,
+        kind=task.KIND,
+        uid=task.metadata.uid,
+        created_us=memory.first_seen_us if memory is not None else 0,
+        spec=to_plain(task.spec),
+        status=written.get("status", {}),
+    )
+
+
 class Controller:
     """One controller over a folder of tasks. :meth:`run` goes on until it is cancelled."""
 
@@ -50,16 +77,27 @@ class Controller:
         state: StatusFolder,
         settings: Settings,
         pulse: Pulse | None = None,
+        told: Told | None = None,
     ) -> None:
         self._kafka = kafka
         self._source = source
         self._state = state
         self._settings = settings
         self._pulse = pulse or Pulse()
+        self._told = told
         self._observed = Observed()
         self._desired: dict[str, Task] = {}
         self._fingerprint: object = None
         self._facts: dict[str, Any] = {}
+
+    @property
+    def observed(self) -> Observed:
+        """What the topics have told; read-only for everybody else."""
+        return self._observed
+
+    def live_tasks(self) -> list[LiveTask]:
+        """The tasks that exist, with their statuses."""
+        return [live_task(key, task, self._observed) for key, task in self._desired.items()]
 
     def load(self) -> None:
         """Reads tasks and the statuses of the last run. Raises TaskFileErrors: then nothing is scheduled."""
@@ -230,7 +268,11 @@ class Controller:
         # A report from before this start is as old as its record; a live one is heard now, whatever its clock says.
         at_us = now_us() if followed.caught_up else min(now_us(), followed.timestamp_ms * 1000)
         self._observed.roster.hear(followed.record, at_us=at_us)
+        if followed.caught_up and self._told is not None:
+            self._told.heard(followed.record, at_us=at_us)
 
     def _saw_verdict(self, followed: Followed[round_verdicts.RoundVerdict]) -> None:
         assert followed.record is not None
         self._observed.saw_verdict(followed.record)
+        if followed.caught_up and self._told is not None:
+            self._told.saw_verdict(followed.record, at_us=now_us())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from controller.report_api import discovery, openapi
 from controller.report_api.access import Access, CannotAsk
@@ -52,9 +53,9 @@ class ReportApi:
     access: Access
     rules: FrontProxy
 
-    def application(self) -> web.Application:
-        """The aiohttp application."""
-        app = web.Application(middlewares=[_answers_refusals])
+    def application(self, *outer: Middleware) -> web.Application:
+        """The aiohttp application; ``outer`` middleware sees every answer."""
+        app = web.Application(middlewares=[*outer, _answers_refusals])
         for path in ("/livez", "/readyz", "/healthz"):
             app.router.add_get(path, _ok)
         app.router.add_get("/apis", self._groups)

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
+from controller.metrics import Metrics, counted
 from controller.report_api.access import Access, CannotAsk, Remembered
 from controller.report_api.app import ReportApi
 from controller.report_api.certificates import Certificates
@@ -25,29 +27,40 @@ RULES_S = 60.0
 _AGAIN_S = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where to listen, port 0 lets the system choose; and with which certificate."""
+
+    host: str
+    port: int
+    certificate_file: Path
+    key_file: Path
+
+
 async def serve(
     *,
-    host: str,
-    port: int,
-    certificate_folder: Path,
+    listen: Listen,
     history: History,
     live: LiveTasks,
     access: Access,
     on_listening: Callable[[int], None] = lambda port: None,
     look_s: float = LOOK_S,
+    metrics: Metrics | None = None,
 ) -> None:
-    """Serves until cancelled; ``on_listening`` is told the port (0 lets the system choose).
+    """Serves until cancelled; ``on_listening`` is told the port.
 
     Waits for the aggregation layer's rules as long as it takes. Raises OSError, ssl.SSLError for a certificate that
     cannot be used and a port that is taken.
     """
     rules = await _rules(access)
-    certificates = Certificates(folder=certificate_folder, ca_pem=rules.ca_pem)
+    certificates = Certificates(certificate_file=listen.certificate_file, key_file=listen.key_file, ca_pem=rules.ca_pem)
     api = ReportApi(history=history, live=live, access=Remembered(access), rules=rules)
-    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=5)
+    runner = web.AppRunner(
+        api.application(counted("reports", metrics or Metrics())), access_log=None, shutdown_timeout=5
+    )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host or None, port, ssl_context=certificates.listening()).start()
+        await web.TCPSite(runner, listen.host or None, listen.port, ssl_context=certificates.listening()).start()
         taken = int(runner.addresses[0][1])
         log.info("report API listens on port %d", taken)
         on_listening(taken)
@@ -80,4 +93,4 @@ async def _keep_fresh(api: ReportApi, certificates: Certificates, access: Access
             if certificates.refresh(api.rules.ca_pem):
                 log.info("report API: new certificates taken")
         except (OSError, ssl.SSLError) as error:
-            log.error("%s: cannot be used, the last certificate holds: %s", certificates.folder, error)
+            log.error("%s: cannot be used, the last certificate holds: %s", certificates.certificate_file, error)

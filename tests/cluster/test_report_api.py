@@ -20,7 +20,7 @@ import yaml
 
 from controller.report_api.access import KubernetesAccess
 from controller.report_api.live import LiveTask
-from controller.report_api.serve import serve
+from controller.report_api.serve import Listen, serve
 from controller.report_api.store import ClickHouseHistory
 from kpatrol.lab.errors import CommandFailed
 from tests.cluster.apiserver import ApiServer, running_apiserver
@@ -131,12 +131,12 @@ def served(api: ApiServer, *, certificates: Path, clickhouse_port: int) -> Itera
         port.append(taken)
         listening.set()
 
+    listen = Listen(
+        host="localhost", port=0, certificate_file=certificates / "tls.crt", key_file=certificates / "tls.key"
+    )
     service = loop.create_task(
-        serve(
-            host="localhost", port=0, certificate_folder=certificates, history=history, live=Live(), access=access,
-            on_listening=told, look_s=0.2,
-        )
-    )  # fmt: skip
+        serve(listen=listen, history=history, live=Live(), access=access, on_listening=told, look_s=0.2)
+    )
 
     def run() -> None:
         try:

@@ -1,6 +1,7 @@
 """Timed URLs of the report, against real servers on loopback."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,21 +16,28 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 def served(answer: Answer, *, path: str = "/api/v1/ping", patience_s: float = 2.0) -> TimedUrl:
     async def scene() -> TimedUrl:
+        over = asyncio.Event()
+
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await answer(reader, writer)
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            over.set()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server:
-            return await time_url(f"http://127.0.0.1:{port}{path}", patience_s=patience_s)
+            timed = await time_url(f"http://127.0.0.1:{port}{path}", patience_s=patience_s)
+            await over.wait()
+            return timed
 
     return asyncio.run(scene())
 
 
 def test_every_phase_is_timed_and_adds_up() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert (await reader.readline()) == b"GET /api/v1/ping HTTP/1.1\r\n"
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /api/v1/ping HTTP/1.1\r\n")
         await asyncio.sleep(0.03)
         writer.write(b"HTTP/1.1 503 Away\r\nConnection: close\r\n\r\n")
         await writer.drain()
@@ -46,7 +54,7 @@ def test_every_phase_is_timed_and_adds_up() -> None:
 
 def test_a_server_that_hangs_is_connected_and_without_status() -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
+        await reader.readuntil(b"\r\n\r\n")
         await asyncio.sleep(0.15)
 
     timed = served(mute, patience_s=0.05)
@@ -56,11 +64,11 @@ def test_a_server_that_hangs_is_connected_and_without_status() -> None:
 
 def test_nonsense_and_silence_are_told_apart() -> None:
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"SSH-2.0-x\r\n")
 
     async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        await reader.read(1000)
+        await reader.readuntil(b"\r\n\r\n")
 
     assert served(nonsense).error == "the reply is not HTTP"
     assert served(closing).error == "closed without a reply"
