@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from controller.tasks.hostnames import full_url, is_namespace, is_object_name, is_url
+from controller.tasks.hostnames import NAMESPACE_OR_NONE, OBJECT_NAME_OR_NONE, URL, full_url, is_url, matches
 from controller.tasks.schema import Rule, Scalar, Syntax, boolean, list_of, nested, string
 from controller.tasks.shared import (
     REQUEST_ABSENT,
@@ -19,9 +19,14 @@ from controller.tasks.shared import (
 )
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "PATCH", "HEAD")
-_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_OBJECT_NAME = Syntax(allowed="name of a Kubernetes object", holds=lambda text: text == "" or is_object_name(text))
-_NAMESPACE = Syntax(allowed="name of a namespace", holds=lambda text: text == "" or is_namespace(text))
+# RFC 9110, field-name = token.
+_HEADER_ITEM = r"^[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:[^\r\n\x00]*$"
+_OBJECT_NAME = Syntax(
+    allowed="name of a Kubernetes object", holds=matches(OBJECT_NAME_OR_NONE), patterns=(OBJECT_NAME_OR_NONE,)
+)
+_NAMESPACE = Syntax(
+    allowed="name of a namespace", holds=matches(NAMESPACE_OR_NONE), patterns=(NAMESPACE_OR_NONE,), max_length=63
+)
 
 
 def split_header(item: str) -> tuple[str, str]:
@@ -30,19 +35,16 @@ def split_header(item: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _is_header(item: str) -> bool:
-    name, _ = split_header(item)
-    return ":" in item and name != "" and set(name) <= _TOKEN and not any(c in item for c in "\r\n\0")
-
-
 _HEADER = Scalar(
-    type="string", syntax=Syntax(allowed='"Name: value"', holds=_is_header, pattern=r"^[^:\s]+\s*:[^\r\n]*$")
+    type="string",
+    syntax=Syntax(allowed='"Name: value"', holds=matches(_HEADER_ITEM), patterns=(_HEADER_ITEM,), max_length=8192),
 )
 _URL = Syntax(
     allowed="http(s)://host[:port][/path], the host a name, an IPv4 address or an IPv6 address in brackets, "
     "no user or password",
     holds=is_url,
-    pattern=r"^([Hh][Tt][Tt][Pp][Ss]?://)?[^\s@/]+(/\S*)?$",
+    patterns=URL,
+    max_length=2048,
 )
 
 
@@ -71,7 +73,7 @@ class HttpTarget:
     new_connection: bool = boolean(
         "newConnection", "Our own: a connection of its own for each request, instead of kept ones.", default=False
     )
-    header: tuple[str, ...] = list_of("header", "Items of the form Name: value.", _HEADER)
+    header: tuple[str, ...] = list_of("header", "Items of the form Name: value.", _HEADER, max_items=100)
     body_configmap_name: str | None = string("bodyConfigmapName", "ConfigMap of the body.", syntax=_OBJECT_NAME)
     body_configmap_namespace: str | None = string("bodyConfigmapNamespace", "Its namespace.", syntax=_NAMESPACE)
     tls_secret_name: str | None = string("tlsSecretName", "Secret with ca.crt, tls.crt, tls.key.", syntax=_OBJECT_NAME)

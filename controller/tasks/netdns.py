@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from controller.tasks.hostnames import is_domain, is_host, is_namespace
+from controller.tasks.hostnames import DOMAIN, HOST, NAMESPACE_OR_NONE, is_domain, is_host, matches
 from controller.tasks.schema import Opaque, Rule, Syntax, boolean, integer, list_of, map_of_strings, nested, string
 from controller.tasks.shared import (
     REQUEST_ABSENT,
@@ -23,10 +23,15 @@ DNS_PORT = 53
 _DOMAIN = Syntax(
     allowed="domain name, labels of up to 63 letters, digits, hyphens or underscores",
     holds=is_domain,
-    pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*)$",
+    patterns=(DOMAIN,),
 )
-_SERVER = Syntax(allowed="IPv4 or IPv6 address, or a host name, without port", holds=is_host)
-_LABEL = Syntax(allowed="name of a Service or namespace", holds=lambda text: text == "" or is_namespace(text))
+_SERVER = Syntax(allowed="IPv4 or IPv6 address, or a host name, without port", holds=is_host, patterns=HOST)
+_LABEL = Syntax(
+    allowed="name of a Service or namespace",
+    holds=matches(NAMESPACE_OR_NONE),
+    patterns=(NAMESPACE_OR_NONE,),
+    max_length=63,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

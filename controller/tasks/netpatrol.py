@@ -64,6 +64,7 @@ class NetPatrolSpec:
         Scalar(type="string", enum=PROTOCOLS),
         default=("udp", "tcp", "http"),
         min_items=1,
+        max_items=len(PROTOCOLS),
     )
     interval_s: int = integer("intervalSecond", "Seconds from round to round.", default=60, minimum=5, maximum=3600)
     round_number: int = integer(
@@ -83,6 +84,7 @@ class NetPatrolSpec:
         Scalar(type="integer", minimum=0, maximum=UDP_PAYLOAD_MAX_BYTES),
         default=(0,),
         min_items=1,
+        max_items=16,
     )
     full_size: bool = boolean(
         "fullSizePacket", "Also send icmp and udp packets that just fit the MTU, beside the other sizes.", default=False

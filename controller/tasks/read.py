@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from controller.tasks import yamlnodes
 from controller.tasks.schema import (
     INT64_MAX,
+    TEXT_MAX,
     FieldSchema,
     Limits,
     ListOf,
@@ -135,7 +136,9 @@ def _typed(value: Any, shape: Scalar) -> Any:
 
 def _in_range(value: Any, shape: Scalar, reading: Reading) -> bool:
     if isinstance(value, str):
-        return (not shape.enum or value in shape.enum) and (shape.syntax is None or shape.syntax.holds(value))
+        if shape.syntax is None:
+            return value in shape.enum if shape.enum else len(value) <= TEXT_MAX
+        return len(value) <= shape.syntax.max_length and shape.syntax.holds(value)
     if isinstance(value, bool):
         return True
     low, high = _range(shape, reading)
@@ -151,7 +154,7 @@ def _range(shape: Scalar, reading: Reading) -> tuple[float, float]:
 
 
 def _list(node: Node, shape: ListOf, path: str, line: int, reading: Reading) -> Any:
-    if not isinstance(node, ListNode) or len(node.items) < shape.min_items:
+    if not isinstance(node, ListNode) or not shape.min_items <= len(node.items) <= shape.max_items:
         return _wrong(node, shape, path, line, reading)
     values = [_value(item, shape.item, f"{path}[{index}]", item.line, reading) for index, item in enumerate(node.items)]
     return _BAD if any(value is _BAD for value in values) else tuple(values)
@@ -182,10 +185,15 @@ def _wrong(node: Node, shape: Shape, path: str, line: int, reading: Reading) -> 
 
 
 def _hint(node: Node, shape: Shape) -> str:
+    if isinstance(node, ListNode) and isinstance(shape, ListOf) and len(node.items) > shape.max_items:
+        return f"; at most {shape.max_items} items"
     if not isinstance(node, ScalarNode) or not isinstance(shape, Scalar):
         return ""
     if shape.type == "string" and node.plain and not isinstance(node.value, str):
         return f'; write "{node.text}" in quotes'
+    longest = shape.syntax.max_length if shape.syntax is not None else TEXT_MAX
+    if shape.type == "string" and isinstance(node.value, str) and len(node.value) > longest:
+        return f"; at most {longest} characters, here {len(node.value)}"
     if shape.type != "string" and not node.plain and _typed(yamlnodes.resolve(node.text), shape) is not _BAD:
         return f"; write {node.text} without quotes"
     return ""

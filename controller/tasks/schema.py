@@ -14,6 +14,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 INT64_MAX = 2**63 - 1
+# The API server weighs a rule by the most it may have to look at.
+ITEMS_MAX = 1000
+TEXT_MAX = 4096
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 ScalarType = Literal["string", "integer", "number", "boolean"]
@@ -35,11 +38,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Syntax:
-    """How a string must look. ``pattern`` is an RE2 expression no stricter than ``holds``."""
+    """How a string must look. ``patterns`` are RE2 expressions, all of which a text that ``holds`` matches.
+
+    ``cel`` says of ``self`` what no expression can. ``max_length`` counts characters.
+    """
 
     allowed: str
     holds: Callable[[str], bool]
-    pattern: str = ""
+    patterns: tuple[str, ...] = ()
+    max_length: int = 253
+    cel: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,7 @@ class ListOf:
 
     item: Scalar | Nested | Opaque
     min_items: int = 0
+    max_items: int = ITEMS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +191,16 @@ def nested(
 
 
 def list_of(
-    name: str, description: str, item: Scalar | Nested | Opaque, *, default: tuple[Any, ...] = (), min_items: int = 0
+    name: str,
+    description: str,
+    item: Scalar | Nested | Opaque,
+    *,
+    default: tuple[Any, ...] = (),
+    min_items: int = 0,
+    max_items: int = ITEMS_MAX,
 ) -> Any:
     """A list, kept as a tuple."""
-    shape = ListOf(item=item, min_items=min_items)
+    shape = ListOf(item=item, min_items=min_items, max_items=max_items)
     return _field(name=name, shape=shape, required=False, default=default, description=description)
 
 

@@ -37,12 +37,14 @@ REQUEST_ABSENT: Mapping[str, Any] = {"durationInSecond": 2, "qps": 10, "perReque
 _NAME = Syntax(
     allowed='up to 253 lower-case letters, digits, "-" and ".", beginning and ending with a letter or digit',
     holds=is_object_name,
-    pattern=DNS1123_SUBDOMAIN,
+    patterns=(DNS1123_SUBDOMAIN,),
 )
 _SCHEDULE = Syntax(
     allowed='"M N" in minutes (M from 0, N from 1), or five cron fields, separated by single spaces',
     holds=lambda text: scheduleform.parse(text) is not None,
-    pattern=r"^([0-9]{1,6} 0*[1-9][0-9]{0,5}|[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+)$",
+    patterns=(scheduleform.PATTERN,),
+    max_length=scheduleform.LENGTH_MAX,
+    cel=scheduleform.CEL,
 )
 
 
