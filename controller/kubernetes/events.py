@@ -42,11 +42,15 @@ def _rounds(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, An
         old = known.get(item["roundNumber"])
         if old is None:
             message = f"round {item['roundNumber']}: {item.get('expectedRequests', 0)} requests"
-            events.append(Said(type="Normal", reason="RoundScheduled", message=f"{message} from {item['startTimeStamp']}"))
+            events.append(
+                Said(type="Normal", reason="RoundScheduled", message=f"{message} from {item['startTimeStamp']}")
+            )
         changed = old is None or (old["status"], old.get("revision")) != (item["status"], item.get("revision"))
         if changed and item["status"] in _REASONS:
             why = item.get("failureReason") or item.get("why", "")
-            number = f"round {item['roundNumber']}" + (f", revision {item['revision']}" if item.get("revision", 0) > 1 else "")
+            number = f"round {item['roundNumber']}" + (
+                f", revision {item['revision']}" if item.get("revision", 0) > 1 else ""
+            )
             good = item["status"] == "succeed"
             events.append(
                 Said(
