@@ -1,5 +1,5 @@
-"""Kubernetes as the place of tasks: custom resources in, statuses, events and agents out.
+"""Kubernetes as the place of tasks: custom resources in, statuses and events out.
 
-Pure: :mod:`book` (objects → addresses), :mod:`events`, :mod:`conditions`, :mod:`election` (the decisions about a lease),
-:mod:`workload` (task → agents of its own). Effects: :mod:`door`, the only way to the API server, and those who hold one.
+Pure: :mod:`book` (objects → addresses), :mod:`events`, :mod:`conditions`, :mod:`election` (decisions about a lease).
+Effects: :mod:`door`, the only way to the API server, and those who hold one.
 """
