@@ -1,6 +1,6 @@
 """``python -m controller``: reads its environment, runs until SIGTERM.
 
-Exit code 2: bad configuration or bad task files.
+Exit codes: 2 bad configuration or bad task files, 69 the API server cannot be reached, 75 another controller leads now.
 """
 
 from __future__ import annotations
@@ -10,11 +10,16 @@ import logging
 import os
 import signal
 import sys
+import uuid
+from dataclasses import dataclass
 
 from controller.beside import Beside, BesideConfig
 from controller.config import ControllerConfig
 from controller.health import Pulse, serving
+from controller.kubernetes.book import Where
+from controller.kubernetes.errors import LostLeadership, Unreachable
 from controller.loop import Controller
+from controller.place import Lead, StatusSink, TaskSource
 from controller.source_files import StatusFolder, TaskFolder
 from controller.tasks import TaskFileErrors
 from topics.connection import BadConfiguration
@@ -40,6 +45,41 @@ async def _run(controller: Controller, beside: Beside) -> None:
         group.create_task(beside.run())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    source: TaskSource
+    sink: StatusSink
+    lead: Lead | None
+
+
+def _place(config: ControllerConfig) -> _Place:
+    """Files or Kubernetes, ready to be read. Raises Unreachable."""
+    given = config.kubernetes
+    if given is None:
+        source = TaskFolder(config.task_dir, config.limits)
+        return _Place(source=source, sink=StatusFolder(config.state_dir), lead=None)
+    # The client's library is large; a controller of files does without.
+    from controller.kubernetes.door import connect
+    from controller.kubernetes.lease import Leadership
+    from controller.kubernetes.owner import strangers
+    from controller.kubernetes.place import KubernetesPlace
+
+    door = connect()
+    for line in strangers(door):
+        logging.getLogger("controller").error("%s", line)
+    where = Where(
+        namespace=given.namespace,
+        agents=given.agents,
+        multus_annotations=given.multus_annotations,
+        dns_labels=given.dns_labels,
+    )
+    kubernetes = KubernetesPlace(door, where=where, limits=config.limits, me=given.pod, rack_label=given.rack_label)
+    kubernetes.start()
+    me = f"{given.pod}_{uuid.uuid4().hex[:8]}"
+    lead = Leadership(door, namespace=given.namespace, name=given.lease, me=me)
+    return _Place(source=kubernetes, sink=kubernetes, lead=lead)
+
+
 def main() -> int:
     """Runs the controller; the exit code."""
     try:
@@ -52,22 +92,32 @@ def main() -> int:
     # Of what aiokafka tells at INFO nothing helps an operator.
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     pulse = Pulse()
-    controller = Controller(
-        kafka=config.kafka,
-        source=TaskFolder(config.task_dir, config.limits),
-        state=StatusFolder(config.state_dir),
-        settings=config.settings,
-        pulse=pulse,
-        told=beside,
-    )
-    beside.watch(observed=controller.observed, live=controller)
     try:
+        place = _place(config)
+        controller = Controller(
+            kafka=config.kafka,
+            source=place.source,
+            state=place.sink,
+            settings=config.settings,
+            pulse=pulse,
+            lead=place.lead,
+            told=beside,
+        )
+        beside.watch(observed=controller.observed, live=controller)
         controller.load()
     except TaskFileErrors as errors:
         print(errors, file=sys.stderr)
         return 2
-    asyncio.run(_run_until_signal(controller, pulse=pulse, listen=config.health_listen, beside=beside))
-    return 0
+    except Unreachable as error:
+        print(f"controller: {error}", file=sys.stderr)
+        return 69
+    code = 0
+    try:
+        asyncio.run(_run_until_signal(controller, pulse=pulse, listen=config.health_listen, beside=beside))
+    except* LostLeadership as lost:
+        logging.getLogger("controller").warning("%s: beginning anew", lost.exceptions[0])
+        code = 75
+    return code
 
 
 if __name__ == "__main__":

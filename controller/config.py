@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.addressbook import AddressBook, BadAddressBook, read_address_book
+from controller.kubernetes.book import DNS_LABELS, MULTUS_ANNOTATIONS
+from controller.kubernetes.nodes import RACK_LABEL
 from controller.plan import Settings
 from controller.tasks import Limits
 from topics.connection import BadConfiguration, KafkaConnection
@@ -15,12 +18,34 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesConfig:
+    """With KPATROL_TASK_SOURCE=kubernetes."""
+
+    namespace: str
+    """KPATROL_NAMESPACE: where the controller and the agents run."""
+    pod: str
+    """KPATROL_POD: this replica's name."""
+    lease: str
+    """KPATROL_LEASE: name of the Lease."""
+    agents: str
+    """KPATROL_AGENT_DAEMONSET: the default agents' workload; their Services are called so with -ipv4 and -ipv6."""
+    dns_labels: tuple[str, ...] = DNS_LABELS
+    """KPATROL_DNS_LABELS: key=value,… that tell the cluster's DNS Services in kube-system."""
+    multus_annotations: tuple[str, ...] = MULTUS_ANNOTATIONS
+    """KPATROL_MULTUS_ANNOTATION: the pods' annotation of further interfaces."""
+    rack_label: str = RACK_LABEL
+    """KPATROL_RACK_LABEL: the nodes' label of their rack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
     """What the controller is told."""
 
     kafka: KafkaConnection
+    kubernetes: KubernetesConfig | None
+    """KPATROL_TASK_SOURCE: files (the default) or kubernetes."""
     task_dir: Path
-    """KPATROL_TASK_DIR: folder of task files."""
+    """KPATROL_TASK_DIR: folder of task files, with KPATROL_TASK_SOURCE=files."""
     state_dir: Path
     """KPATROL_STATE_DIR: folder that statuses are written to; kept over restarts."""
     limits: Limits
@@ -38,10 +63,12 @@ class ControllerConfig:
         level = env.get("KPATROL_LOG_LEVEL", "INFO").upper()
         if level not in LOG_LEVELS:
             raise BadConfiguration(f"KPATROL_LOG_LEVEL: found {level!r}, allowed: {', '.join(LOG_LEVELS)}")
+        kubernetes = _kubernetes(env)
         return cls(
             kafka=KafkaConnection.from_env(env),
-            task_dir=_folder(env, "KPATROL_TASK_DIR", make=False),
-            state_dir=_folder(env, "KPATROL_STATE_DIR", make=True),
+            kubernetes=kubernetes,
+            task_dir=_folder(env, "KPATROL_TASK_DIR", make=False) if kubernetes is None else Path(),
+            state_dir=_folder(env, "KPATROL_STATE_DIR", make=True) if kubernetes is None else Path(),
             limits=_limits(env),
             settings=Settings(
                 lead_time_us=round(_number(env, "KPATROL_LEAD_TIME_S", default=2, least=0.1, most=600) * 1e6),
@@ -53,6 +80,26 @@ class ControllerConfig:
             log_level=level,
             health_listen=_listen(env.get("KPATROL_HEALTH_LISTEN", "")),
         )
+
+
+def _kubernetes(env: Mapping[str, str]) -> KubernetesConfig | None:
+    source = env.get("KPATROL_TASK_SOURCE", "") or "files"
+    if source not in ("files", "kubernetes"):
+        raise BadConfiguration(f"KPATROL_TASK_SOURCE: found {source!r}, allowed: files, kubernetes")
+    if source == "files":
+        return None
+    agents = env.get("KPATROL_AGENT_DAEMONSET", "") or "kpatrol-agent"
+    dns = tuple(label.strip() for label in env.get("KPATROL_DNS_LABELS", "").split(",") if label.strip())
+    multus = env.get("KPATROL_MULTUS_ANNOTATION", "")
+    return KubernetesConfig(
+        namespace=env.get("KPATROL_NAMESPACE", "") or "kpatrol",
+        pod=env.get("KPATROL_POD", "") or socket.gethostname(),
+        lease=env.get("KPATROL_LEASE", "") or "kpatrol-controller",
+        agents=agents,
+        dns_labels=dns or DNS_LABELS,
+        multus_annotations=(multus,) if multus else MULTUS_ANNOTATIONS,
+        rack_label=env.get("KPATROL_RACK_LABEL", "") or RACK_LABEL,
+    )
 
 
 def _number(env: Mapping[str, str], name: str, *, default: float, least: float, most: float) -> float:

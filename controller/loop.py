@@ -15,14 +15,14 @@ from aiokafka.errors import KafkaError
 from controller import plan as plans
 from controller.health import Pulse
 from controller.observed import Observed
+from controller.place import Lead, StatusSink, TaskSource
 from controller.plan import Action, Settings, plan
 from controller.publish import Publisher
 from controller.report_api.live import LiveTask
-from controller.source_files import StatusFolder, TaskFolder
 from controller.status import memory_from
 from controller.tasks import Task, TaskFileErrors
 from controller.tasks.schema import to_plain
-from topics import agent_reports, mesh_members, round_progress, round_verdicts, task_rounds
+from topics import agent_reports, cluster_events, mesh_members, round_progress, round_verdicts, task_rounds
 from topics.connection import KafkaConnection
 from topics.follow import Followed, follow
 from topics.spec import Topic
@@ -73,11 +73,12 @@ class Controller:
         self,
         *,
         kafka: KafkaConnection,
-        source: TaskFolder,
-        state: StatusFolder,
+        source: TaskSource,
+        state: StatusSink,
         settings: Settings,
         pulse: Pulse | None = None,
         told: Told | None = None,
+        lead: Lead | None = None,
     ) -> None:
         self._kafka = kafka
         self._source = source
@@ -85,6 +86,7 @@ class Controller:
         self._settings = settings
         self._pulse = pulse or Pulse()
         self._told = told
+        self._lead = lead
         self._observed = Observed()
         self._desired: dict[str, Task] = {}
         self._fingerprint: object = None
@@ -108,11 +110,15 @@ class Controller:
             self._state.write_problems(errors.problems)
             raise
         self._state.write_problems([])
+        self._recall()
+
+    def _recall(self) -> None:
+        """Goes on from the statuses that were written last, by whomever."""
         for key, document in self._state.read().items():
             self._observed.written[key] = document
             carried = memory_from(document)
             if carried is not None:
-                self._observed.memory[carried[0]] = carried[1]
+                self._observed.remember(*carried)
 
     async def run(self) -> None:
         """Follows the topics and acts. Raises whatever a follower or the loop raises; stops all when cancelled."""
@@ -127,7 +133,37 @@ class Controller:
                 await event.wait()
             observed.roster.resume(at_us=now_us())
             log.info("caught up: %d tasks, %d memberships", len(self._desired), len(observed.epochs))
+            if self._lead is not None:
+                group.create_task(self._lead.keep())
+                await self._wait_for_the_lead(self._lead)
             await self._act(publisher)
+
+    async def _wait_for_the_lead(self, lead: Lead) -> None:
+        """Until this controller may act. What the last leader published by then is known at the end."""
+        while not lead.leading:
+            self._rescan()
+            self._pulse.beat(**self._figures())
+            await asyncio.sleep(TICK_S)
+        for topic, take in ((mesh_members.TOPIC, self._saw_members), (task_rounds.TOPIC, self._saw_round)):
+            await self._read_to_end(cast(Topic[Any], topic), cast(Callable[[Followed[Any]], None], take))
+        self._recall()
+        log.info("leading")
+
+    async def _read_to_end(self, topic: Topic[Any], take: Callable[[Followed[Any]], None]) -> None:
+        records = cast(
+            AsyncGenerator[Followed[Any], None], follow(topic, kafka=self._kafka, client_id="kpatrol-controller")
+        )
+        try:
+            async for followed in records:
+                if followed.record is not None:
+                    take(followed)
+                if followed.caught_up:
+                    return
+        finally:
+            await records.aclose()
+
+    def _may_act(self) -> bool:
+        return self._lead is None or self._lead.leading
 
     async def _act(self, publisher: Publisher) -> None:
         scanned_s = 0.0
@@ -136,15 +172,27 @@ class Controller:
                 scanned_s = time.monotonic()
                 self._rescan()
                 self._tell()
+                await self._tell_of_the_cluster(publisher)
             self._pulse.beat(**self._figures())
-            actions = plan(desired=self._desired, observed=self._observed, now_us=now_us(), settings=self._settings)
+            actions = plan(desired=self._desired, observed=self._observed, now_us=now_us(), settings=self._here())
             for action in actions:
-                await self._perform(action, publisher)
+                # Between two of them Kafka may have kept us waiting for longer than the lease lasts.
+                if self._may_act():
+                    await self._perform(action, publisher)
             await asyncio.sleep(TICK_S)
+
+    def _here(self) -> Settings:
+        book = self._source.book()
+        return replace(self._settings, book=book or self._settings.book, sites=self._source.sites())
+
+    async def _tell_of_the_cluster(self, publisher: Publisher) -> None:
+        for event in self._source.cluster_events(now_us()):
+            await publisher.send(cluster_events.TOPIC, event, until_us=now_us() + PATIENCE_US)
 
     def _figures(self) -> dict[str, float]:
         epoch = self._observed.newest_epoch
         return {
+            "leading": float(self._may_act()),
             "tasks": len(self._desired),
             "agents_heard": len(self._observed.roster.alive(self._settings.group)),
             "members": len(epoch.members) if epoch else 0,

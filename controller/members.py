@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from topics.agent_reports import AgentReport
 from topics.mesh_members import Member, digest
@@ -31,6 +32,14 @@ class Epoch:
     def ref(self) -> MembersRef:
         """How a round names it."""
         return MembersRef(group=self.group, epoch=self.number, digest=self.digest, count=len(self.members))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a node stands, for reports that do not say it."""
+
+    zone: str = ""
+    rack: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +104,17 @@ class Roster:
         return tuple(report for report in reports if report.group == group)
 
 
-def member_of(report: AgentReport, *, slot: int) -> Member:
-    """A report as the peers need it."""
+_NOWHERE = Site()
+
+
+def member_of(report: AgentReport, *, slot: int, site: Site = _NOWHERE) -> Member:
+    """A report as the peers need it; ``site`` fills in zone and rack that it does not name."""
     return Member(
         slot=slot,
         agent=report.agent,
         node=report.node,
-        zone=report.zone,
-        rack=report.rack,
+        zone=report.zone or site.zone,
+        rack=report.rack or site.rack,
         pod=report.pod,
         ipv4=report.ipv4,
         ipv6=report.ipv6,
@@ -115,7 +127,12 @@ def member_of(report: AgentReport, *, slot: int) -> Member:
     )
 
 
-def seated(reports: tuple[AgentReport, ...], *, slots: Mapping[int, tuple[str, str]]) -> tuple[Member, ...]:
+def seated(
+    reports: tuple[AgentReport, ...],
+    *,
+    slots: Mapping[int, tuple[str, str]],
+    sites: Mapping[str, Site] = MappingProxyType({}),
+) -> tuple[Member, ...]:
     """Members in their slots, by slot.
 
     An agent keeps its own (``slots`` is slot → agent, node), a new one takes that of its node's former agent, else one
@@ -132,11 +149,19 @@ def seated(reports: tuple[AgentReport, ...], *, slots: Mapping[int, tuple[str, s
             slot = left.pop(report.node, -1)
         if slot < 0:
             slot, free = free, free + 1
-        members.append(member_of(report, slot=slot))
+        members.append(member_of(report, slot=slot, site=sites.get(report.node, _NOWHERE)))
     return tuple(sorted(members, key=lambda member: member.slot))
 
 
-def next_epoch(*, roster: Roster, newest: Epoch | None, expected: int, now_us: int, group: str = GROUP) -> Epoch | None:
+def next_epoch(
+    *,
+    roster: Roster,
+    newest: Epoch | None,
+    expected: int,
+    now_us: int,
+    group: str = GROUP,
+    sites: Mapping[str, Site] = MappingProxyType({}),
+) -> Epoch | None:
     """The membership to publish now, or None.
 
     The first needs ``expected`` agents; a later one a change and a minute since the last. An empty one is never
@@ -147,7 +172,7 @@ def next_epoch(*, roster: Roster, newest: Epoch | None, expected: int, now_us: i
         return None
     if newest is not None and now_us - newest.at_us < EPOCH_LEAST_US:
         return None
-    members = seated(reports, slots=roster.slots)
+    members = seated(reports, slots=roster.slots, sites=sites)
     mark = digest(members)
     if newest is not None and mark == newest.digest:
         return None

@@ -106,6 +106,13 @@ class Observed:
         """A task was seen for the first time with agents there to run it."""
         self.memory[uid] = self.memory_of(uid, first_seen_us=at_us)
 
+    def remember(self, uid: str, memory: TaskMemory) -> None:
+        """Takes what a status written earlier carries; rounds that the topic shows beyond it count."""
+        last = max(self.rounds.get(uid, {}).values(), key=lambda round_: round_.number, default=None)
+        if last is not None and last.number > memory.last_number:
+            memory = replace(memory, last_number=last.number, last_start_us=last.start_us)
+        self.memory[uid] = memory
+
     def memory_of(self, uid: str, *, first_seen_us: int) -> TaskMemory:
         """A new memory of a task, with the rounds that the topic still has of it."""
         rounds = self.rounds.get(uid, {})

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.addressbook import AddressBook
-from controller.members import GROUP, Epoch, next_epoch
+from controller.members import GROUP, Epoch, Site, next_epoch
 from controller.observed import Observed, TaskMemory
 from controller.rounds import build_round
 from controller.schedule import FOR_EVER, MINUTE_S, due, timing
@@ -35,6 +35,7 @@ class Settings:
     group: str = GROUP
     cluster: str = "lab"
     book: AddressBook = field(default_factory=AddressBook)
+    sites: Mapping[str, Site] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ def _members(observed: Observed, now_us: int, settings: Settings) -> Iterator[Pu
         expected=settings.expected_agents,
         now_us=now_us,
         group=settings.group,
+        sites=settings.sites,
     )
     if epoch is not None and epoch.number > observed.members_sent:
         yield PublishMembers(epoch)

@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from controller.members import Site
 from controller.status import Document
 from controller.tasks import Limits, Problem, Task, load_paths, task_key
 from controller.tasks.load import SUFFIXES
 from controller.tasks.schema import to_plain
+from topics.cluster_events import ClusterEvent
 
 _NAMESPACE = uuid.UUID("6b0c6a0e-6c5f-5d0b-9d53-0c1f6a3f5b11")
 PROBLEMS_FILE = "problems.json"
@@ -56,6 +58,17 @@ class TaskFolder:
     def tasks(self) -> dict[str, Task]:
         """Task key → task, all or none. Raises TaskFileErrors."""
         return {task_key(task): with_uid(task) for task in load_paths([self.path], limits=self.limits)}
+
+    def book(self) -> None:
+        """A folder knows of no addresses: those of the settings hold."""
+
+    def sites(self) -> Mapping[str, Site]:
+        """Agents say themselves where they stand."""
+        return {}
+
+    def cluster_events(self, at_us: int) -> Sequence[ClusterEvent]:
+        """Nothing is watched."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.kubernetes.door import Door, Unreachable
+from controller.kubernetes.door import Door
+from controller.kubernetes.errors import Unreachable
 
 log = logging.getLogger(__name__)
 

@@ -10,18 +10,12 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from controller.kubernetes.errors import Unreachable
+
 PATIENCE_S = 10.0
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 Object = Mapping[str, Any]
-
-
-class Unreachable(Exception):
-    """The API server did not answer, or refused; ``status`` is 0 where there was no answer."""
-
-    def __init__(self, what: str, *, status: int = 0) -> None:
-        self.status = status
-        super().__init__(what)
 
 
 def connect() -> Door:

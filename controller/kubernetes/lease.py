@@ -8,13 +8,10 @@ import time
 from typing import Any
 
 from controller.kubernetes import election
-from controller.kubernetes.door import Door, Unreachable
+from controller.kubernetes.door import Door
+from controller.kubernetes.errors import LostLeadership, Unreachable
 
 log = logging.getLogger(__name__)
-
-
-class LostLeadership(Exception):
-    """Another controller may act now: this process ends and begins anew."""
 
 
 class Leadership:
