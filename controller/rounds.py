@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -90,7 +91,7 @@ def build_round(
         dns=resolved.dns,
         unresolved=resolved.unresolved,
         cluster=cluster,
-        spec=to_plain(task.spec),
+        spec=_public(to_plain(task.spec)),
         created_us=created_us,
     )
     owed = share.planned(round_=round_, members=epoch.members)
@@ -98,6 +99,14 @@ def build_round(
     return msgspec.structs.replace(
         round_, planned=sum(owed.values()), load_class=load_class(task=task, rate_per_agent=heaviest)
     )
+
+
+def _public(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec as topics may have it: without the values of its agents' environment, which may be secrets."""
+    agents = spec.get("agentSpec")
+    if not agents or not agents.get("env"):
+        return spec
+    return {**spec, "agentSpec": {**agents, "env": [{"name": item.get("name", "")} for item in agents["env"]]}}
 
 
 def load_class(*, task: Task, rate_per_agent: float) -> str:

@@ -42,7 +42,7 @@ def resources(*, namespace: str) -> dict[str, Resource]:
         "nodes": Resource(path="/api/v1/nodes", keep=_node_parts),
         "services": Resource(path="/api/v1/services", keep=_parts),
         "pods": Resource(
-            path=f"/api/v1/namespaces/{namespace}/pods", labels="app.kubernetes.io/component=agent", keep=_pod_parts
+            path=f"/api/v1/namespaces/{namespace}/pods", labels="app.kubernetes.io/part-of=kpatrol", keep=_pod_parts
         ),
         "ingresses": Resource(path=f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses", keep=_parts),
         "daemonsets": Resource(path=f"/apis/apps/v1/namespaces/{namespace}/daemonsets", keep=_workload_parts),

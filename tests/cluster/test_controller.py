@@ -15,6 +15,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
+from controller.kubernetes.rights import RIGHTS, Right
+from kpatrol.lab.errors import CommandFailed
 from kpatrol.lab.java import find_java
 from kpatrol.lab.kafka import Kafka, KafkaFiles
 from kpatrol.lab.kafka_jars import cache_folder, get_jars
@@ -30,6 +32,7 @@ from topics.task_rounds import RoundScheduled
 
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = ROOT / "deploy" / "crds"
+STATUSES = (("kdoctor.io", "apphttphealthies"), ("kdoctor.io", "netdnses"), ("kpatrol.io", "netpatrols"))
 AGENTS = 3
 MINUTE_S = 3
 PATIENCE_S = 90.0
@@ -160,6 +163,32 @@ async def end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+def bind(api: ApiServer) -> Path:
+    """The controller's account, with exactly the rights of the table."""
+    kubeconfig = api.service_account("kpatrol", "kpatrol-controller")
+    rules = [{"apiGroups": [r.group], "resources": [r.resource], "verbs": [r.verb]} for r in sorted(RIGHTS)]
+    meta = {"metadata": {"name": "kpatrol-controller"}}
+    rbac = "rbac.authorization.k8s.io"
+    role = {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "rules": rules} | meta
+    subject = {"kind": "ServiceAccount", "name": "kpatrol-controller", "namespace": "kpatrol"}
+    reference = {"apiGroup": rbac, "kind": "ClusterRole", "name": "kpatrol-controller"}
+    binding = {"apiVersion": f"{rbac}/v1", "kind": "ClusterRoleBinding", "roleRef": reference, "subjects": [subject]}
+    for document in (role, binding | meta):
+        api.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+    return kubeconfig
+
+
+def used(api: ApiServer) -> set[Right]:
+    """What the account asked for, as the API server recorded it, discovery left out."""
+    asked = [e for e in api.audit() if e["user"]["username"] == "system:serviceaccount:kpatrol:kpatrol-controller"]
+    assert [e["requestURI"] for e in asked if e.get("responseStatus", {}).get("code") == 403] == []
+    references = [(e["objectRef"], e["verb"]) for e in asked if "objectRef" in e]
+    return {
+        Right(o.get("apiGroup", ""), o["resource"] + (f"/{o['subresource']}" if "subresource" in o else ""), verb)
+        for o, verb in references
+    }
+
+
 def prepare(api: ApiServer) -> None:
     api.kubectl("apply", "-f", str(DEFINITIONS))
     api.kubectl("create", "namespace", "kpatrol")
@@ -178,8 +207,10 @@ async def until(condition: Any, *, what: str, patience_s: float = PATIENCE_S) ->
 
 def leader(api: ApiServer) -> str:
     try:
-        return api.kubectl("get", "lease", "kpatrol-controller", "-n", "kpatrol", "-o", "jsonpath={.spec.holderIdentity}")
-    except Exception:
+        return api.kubectl(
+            "get", "lease", "kpatrol-controller", "-n", "kpatrol", "-o", "jsonpath={.spec.holderIdentity}"
+        )
+    except CommandFailed:
         return ""
 
 
@@ -190,9 +221,10 @@ def test_a_task_by_kubectl_runs_and_its_leaders_death_loses_no_round_and_repeats
 
 
 async def run(api: ApiServer, folder: Path) -> None:
+    kubeconfig = bind(api)
     async with around(folder) as (parts, kafka):
         controllers = {
-            name: await start_controller(kafka=kafka, kubeconfig=api.kubeconfig, name=name) for name in ("one", "two")
+            name: await start_controller(kafka=kafka, kubeconfig=kubeconfig, name=name) for name in ("one", "two")
         }
         try:
             await asyncio.to_thread(api.kubectl, "apply", "-f", "-", stdin=REACH % 8)
@@ -227,3 +259,6 @@ def check(api: ApiServer, rounds: list[RoundScheduled]) -> None:
     reasons = Counter(e["reason"] for e in events if e["involvedObject"]["uid"] == task["metadata"]["uid"])
     assert reasons["RoundSucceeded"] >= 8
     assert reasons["Finished"] >= 1
+    # Statuses of the kinds of which no task was made are the only rights that this run had no use for.
+    unused = {Right(g, f"{r}/status", "patch") for g, r in STATUSES}
+    assert RIGHTS - unused <= used(api) <= RIGHTS
