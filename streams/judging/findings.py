@@ -142,7 +142,7 @@ def evidence_query(*, suspect: Suspect, name: str, both_ends: bool, round_id: in
         "v_loss_direction" if both_ends and suspect.family.what not in ("rack", "zone", "zone_pair") else "v_pair_round"
     )
     columns = (
-        "layer, size, sum(requests) AS requests, sum(requests) - sum(ok) AS failed, sum(forward_sent) AS there, "
+        "layer, size, sum(requests) AS asked, sum(requests) - sum(ok) AS failed, sum(forward_sent) AS there, "
         "sum(forward_lost) AS lost_there, sum(reverse_sent) AS back, sum(reverse_lost) AS lost_back, "
         "sum(open_lost) AS lost_either_way"
         if table == "v_loss_direction"

@@ -19,8 +19,11 @@ import pytest
 import streams.migrate
 from streams.clickhouse import Attempts, ClickHouse, ClickHouseAway, ClickHouseRefused, StoredBatch
 from streams.expand import TargetTables, deliver, expand
+from streams.judging.findings import evidence_where
 from streams.migrate import Migration, MigrationRefused, Values
 from tests.integration.endpoint_fixture import READER_PASSWORD, WRITER_PASSWORD, Endpoint, running_endpoint
+from tests.unit.streams.judging.mesh import line, nodes, table
+from tests.unit.streams.judging.test_places import CASES, found, mesh
 from topics import probe_results
 from topics.ids import span_id
 from topics.outcome import Layer, Outcome, Proto
@@ -290,6 +293,22 @@ def test_the_view_and_the_judges_query_agree(writer: ClickHouse) -> None:
     seen = writer.query_arrow(f"SELECT {names} FROM v_pair_round WHERE {where} ORDER BY src_agent, dst")
     assert seen.to_pylist() == mine.to_pylist()
     assert seen.num_rows == 4
+
+
+def test_the_queries_behind_findings_of_every_kind_run_as_a_reader_runs_them(endpoint: Endpoint) -> None:
+    told = [f for *_, lose in CASES for f in found(mesh(lambda *way, lose=lose: 0.05 if lose(*way) else 0.0))]
+    told += found(mesh(lambda *way: 0.05 if way[2] == 1400 else 0.0, sizes=(0, 1400), count=9))
+    layers = ((layer, src, dst) for layer in ("pod", "host") for src in nodes(4) for dst in nodes(4) if src != dst)
+    told += found(
+        table([line(src, dst, layer=layer, packets_lost=9 * (layer == "host")) for layer, src, dst in layers])
+    )
+    queries = {f.direction + f.element.split(" ")[0]: f.evidence_sql for f in told}
+    queries["silent"] = evidence_where(node="it's", round_id=7, start_us=START_US)
+    assert len(queries) == 10
+    reader = door(endpoint, "reader")
+    for name, sql in queries.items():
+        assert reader.query_rows(sql) == [], name
+    reader.close()
 
 
 def test_stored_offsets_and_batches_are_read_back(writer: ClickHouse) -> None:

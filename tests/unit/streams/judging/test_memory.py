@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from streams.judging import memory
@@ -51,6 +52,20 @@ def test_since_is_the_first_round_of_an_unbroken_row() -> None:
     assert [t.findings[0].since_us for t in told] == [START_US + MINUTE_US] * 3
     broken = rounds(losing(12), full_mesh(6), losing(12))
     assert broken[2].findings[0].since_us == START_US + 3 * MINUTE_US
+
+
+def test_what_stood_in_the_round_before_goes_less_easily_than_it_came() -> None:
+    # Two lost packets alone say nothing; after ten in the round before they say that it goes on.
+    few = full_mesh(6, lambda src, dst: 0.005 if dst == "node-3" and src in ("node-1", "node-2") else 0.0)
+    alone, after = rounds(few)[0], rounds(losing(10), few)[1]
+    assert (places(alone), places(after)) == ([], [("node-3", "ingress")])
+    bare = msgspec.structs.replace(
+        rounds(losing(10))[0].memory, src=(), dst=(), own=(), lost=(), way=(), kind=(), size=()
+    )
+    seen = evidence(losing(4), directions(losing(4)))
+    told = locate(seen, round_id=2, number=2, start_us=START_US + MINUTE_US, memories=[bare])
+    assert places(told) == [("node-3", "ingress")]
+    assert places(locate(seen, round_id=2, number=2, start_us=START_US, memories=[])) == []
 
 
 def test_a_fault_that_is_over_is_not_named_again() -> None:
