@@ -148,7 +148,7 @@ def _reasons(
     if memory is not None and memory.skipped:
         reasons.append(f"{memory.skipped} start times passed while no round could start")
     if not isinstance(task, NetPatrol) and task.spec.agent_spec is not None:
-        reasons.append("agentSpec: agents of a task's own need Kubernetes; the shared agents run it")
+        reasons.append("agentSpec: no agents of its own are made; the shared agents run it")
     if known:
         reasons += [f"not found: {what}" for what in known[max(known)].unresolved]
     return reasons
