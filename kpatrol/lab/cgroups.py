@@ -33,7 +33,7 @@ def make_group(name: str) -> None:
 def processes_of(name: str) -> set[int]:
     """The process ids in the group and below."""
     found: set[int] = set()
-    for group in _groups(name):
+    for group in folders_of(name):
         try:
             found |= {int(word) for word in (group / "cgroup.procs").read_text().split()}
         except OSError:
@@ -43,13 +43,14 @@ def processes_of(name: str) -> set[int]:
 
 def remove_group(name: str) -> bool:
     """Remove it, from the deepest up; false when it was not there. Raises OSError while something runs in it."""
-    groups = list(_groups(name))
+    groups = list(folders_of(name))
     for group in groups:
         group.rmdir()
     return bool(groups)
 
 
-def _groups(name: str) -> Iterator[Path]:
+def folders_of(name: str) -> Iterator[Path]:
+    """The group's folders in all hierarchies, from the deepest up."""
     for folder in hierarchies():
         top = folder / name
         if top.is_dir():

@@ -20,7 +20,7 @@ from topics.round_verdicts import RoundVerdict
 
 AGENT = "kpatrol-agent"
 _ROLLOUT_S = 300
-_MINUTE_S = 10.0
+MINUTE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def file_controller(release: Installed, *, tasks: Sequence[Path]) -> Iterator[No
         "KPATROL_STATE_DIR": str(folder / "state"),
         "KPATROL_SERVICES_FILE": str(folder / "services.json"),
         "KPATROL_EXPECTED_AGENTS": str(len(release.agents())),
-        "KPATROL_MINUTE_S": f"{_MINUTE_S:g}",
+        "KPATROLMINUTE_S": f"{MINUTE_S:g}",
         "KPATROL_CLUSTER": "kubernetes",
     }
     child = cluster.children.start(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kpatrol.lab import cgroups
 from kpatrol.lab.commands import find_program
 from kpatrol.lab.errors import LabError
 from kpatrol.lab.netns import enter, run_in
@@ -157,6 +159,16 @@ class KubeNode:
     def kill(self, program: str) -> None:
         """kill -9 of kubelet, kube-proxy or containerd."""
         asyncio.run(self._programs[program].kill())
+
+    def kill_container(self, container_id: str) -> None:
+        """kill -9 of all that runs in a container (`containerd://…`, as its pod's status says)."""
+        own = container_id.rpartition("/")[2]
+        for path in cgroups.folders_of(self.cgroup):
+            if path.name == own:
+                for pid in (path / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+                return
+        raise LabError(f"{self.name}: no container {container_id} runs")
 
     def running(self, program: str) -> bool:
         return program in self._programs and self._programs[program].is_running()

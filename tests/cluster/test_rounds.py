@@ -10,7 +10,7 @@ import pytest
 
 from kpatrol.reading.store import CannotRead
 from tests.cluster.cluster import running_cluster
-from tests.cluster.installed import Installed, PairCount, file_controller, installed
+from tests.cluster.installed import AGENT, MINUTE_S, Installed, PairCount, file_controller, installed
 from tests.cluster.outside import NAMESPACE, outside
 from tests.integration.labs import leftovers
 
@@ -41,6 +41,16 @@ def next_round(release: Installed) -> tuple[str, list[PairCount]]:
     assert verdict.planned == verdict.stored + verdict.unsent + verdict.declared_missing
     assert (verdict.unexplained, verdict.duplicates, verdict.not_reported_nodes) == (0, 0, ())
     return verdict.verdict, release.pairs(verdict)
+
+
+def good_round(release: Installed) -> list[PairCount]:
+    """The pairs of a round that succeeds; on a machine that is busy with much else the first ones may say "unknown"."""
+    for _ in range(6):
+        verdict, pairs = next_round(release)
+        if verdict == "succeed":
+            return pairs
+        assert verdict == "unknown", pairs
+    raise AssertionError("six rounds without a verdict")
 
 
 def layers(pairs: list[PairCount]) -> set[str]:
@@ -74,10 +84,9 @@ def test_every_agent_reports(release: Installed) -> None:
 
 
 def test_a_round_reaches_pods_the_service_and_node_ports(release: Installed) -> None:
-    verdict, pairs = next_round(release)
+    pairs = good_round(release)
     assert layers(pairs) == {"pod", "cluster_ip", "node_port"}
     assert failing(pairs) == set()
-    assert verdict == "succeed"
     assert {(p.src_node, p.dst_node) for p in pairs if p.layer == "pod"} == {
         (a, b) for a in NODES for b in NODES if a != b
     }
@@ -121,14 +130,23 @@ def test_without_kube_proxys_rules_one_nodes_services_fail_and_its_pods_do_not(r
     assert all(p.ok == 0 for p in pairs if (p.src_node, p.layer) == ("node-1", "cluster_ip"))
 
 
-def test_an_agent_killed_in_mid_round_is_accounted_for_and_comes_back(release: Installed) -> None:
-    pod = release.agents()["node-3"]
-    release.cluster.kubectl("delete", "pod", "-n", NAMESPACE, pod, "--grace-period=0", "--force")
-    began_s = time.time()
+def test_a_killed_agent_comes_back_and_what_it_owed_is_declared(release: Installed) -> None:
+    """The container's process is killed in mid-round; its spool outlives it."""
+    cluster = release.cluster
+    last = release.round_after(time.time() - 60, task=TASK)
+    into_s = (time.time() - last.start_us / 1e6) % MINUTE_S
+    time.sleep(MINUTE_S - into_s + 1.5)
+    began_s = time.time() - 3
+    pod = cluster.json("get", "pod", "-n", NAMESPACE, release.agents()["node-3"])
+    cluster.nodes["node-3"].kill_container(pod["status"]["containerStatuses"][0]["containerID"])
     verdict = release.round_after(began_s, task=TASK)
+    assert verdict.planned == verdict.stored + verdict.unsent + verdict.declared_missing
     assert verdict.unexplained == 0
-    release.cluster.kubectl(
-        "rollout", "status", "daemonset/kpatrol-agent", "-n", NAMESPACE, "--timeout=120s", timeout_s=130
-    )
-    _, pairs = next_round(release)
-    assert failing(pairs) == set()
+
+    def restarted() -> bool:
+        listed = cluster.json("get", "pod", "-n", NAMESPACE, release.agents()["node-3"])
+        return bool(listed["status"]["containerStatuses"][0]["restartCount"] == 1)
+
+    cluster.wait(restarted, what="the agent's container started again")
+    cluster.kubectl("rollout", "status", f"daemonset/{AGENT}", "-n", NAMESPACE, "--timeout=120s", timeout_s=130)
+    assert failing(good_round(release)) == set()
