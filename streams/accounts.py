@@ -29,8 +29,9 @@ def settle(*, state: RoundState, planned: Mapping[str, int], nodes: Mapping[str,
 
 def _account(state: RoundState, share: Share, planned: int | None, node: str | None) -> AgentAccount:
     told = [run.finished for run in share.runs if run.finished is not None]
-    stored, unsent = share.rows, sum(f.unsent for f in told)
-    missing = sum(f.declared_missing for f in told)
+    stored, missing = share.rows, sum(f.declared_missing for f in told)
+    unsent_causes = _unsent(share, room=(planned or 0) - stored - missing)
+    unsent = sum(unsent_causes.values())
     causes = sorted({f.cause for f in told if f.declared_missing})
     unexplained = (planned or 0) - stored - unsent - missing
     if unexplained > 0 and not share.finished and (cause := _cause(state, share)):
@@ -46,19 +47,33 @@ def _account(state: RoundState, share: Share, planned: int | None, node: str | N
         unexplained=unexplained,
         cause=", ".join(causes),
         state=_agent_state(share, planned),
-        **_said(told),
+        **_said(told, unsent_causes),
     )
 
 
-def _said(told: Sequence[Finished]) -> dict[str, Any]:
+def _unsent(share: Share, *, room: int) -> dict[str, int]:
+    """Requests not sent, by cause. An incarnation whose spool was new (the pod was replaced) knows nothing of the one
+    before and tells once more what that one sent or did not: later ones fill what the first has left of the share. The
+    first is taken at its word, so that an account that does not add up shows."""
+    causes: Counter[str] = Counter()
+    for number, run in enumerate(share.runs):
+        if run.finished is None:
+            continue
+        unsent = run.finished.unsent
+        left = unsent if number == 0 else min(unsent, max(0, room - causes.total()))
+        for cause, count in [*run.finished.unsent_causes.items(), ("", unsent)]:
+            taken = min(count, left)
+            left -= taken
+            causes[cause] += taken
+    return {cause: count for cause, count in causes.items() if count}
+
+
+def _said(told: Sequence[Finished], unsent_causes: Mapping[str, int]) -> dict[str, Any]:
     """What an agent's incarnations said of themselves: sums, the worst, the latest."""
     if not told:
         return {}
-    unsent: Counter[str] = Counter()
-    for finished in told:
-        unsent.update(finished.unsent_causes)
     return {
-        "unsent_causes": dict(unsent),
+        "unsent_causes": {cause: count for cause, count in unsent_causes.items() if cause},
         "cpu_us": sum(f.cpu_us for f in told),
         "throttled_us": sum(f.throttled_us for f in told),
         **{name: max(getattr(f, name) for f in told) for name in _GREATEST},

@@ -194,6 +194,22 @@ def test_an_agent_that_died_is_accounted_by_its_next_incarnation() -> None:
     assert accounts(state)["a"].declared_missing == 500
 
 
+def test_a_replaced_pod_that_knows_nothing_of_the_one_before_tells_nothing_twice() -> None:
+    first = finished("a", sent=700, unsent=300, batches=1, unsent_causes={"stopped": 300})
+    second = finished("a", incarnation=2, sent=0, unsent=1000, batches=0, unsent_causes={"late": 1000})
+    of_a = accounts(after([SCHEDULED, stored(("a", 1, 0, 700)), first, second]))["a"]
+    assert (of_a.stored, of_a.unsent, of_a.unexplained, of_a.unsent_causes) == (700, 300, 0, {"stopped": 300})
+
+    # The first was killed and its spool is lost with the pod: the next one's word stands for the rest.
+    killed = accounts(after([SCHEDULED, stored(("a", 1, 0, 700)), second, deadline(p0=1)]))["a"]
+    assert (killed.unsent, killed.unexplained, killed.unsent_causes) == (300, 0, {"late": 300})
+
+
+def test_one_incarnation_that_tells_too_much_shows() -> None:
+    told = finished("a", sent=700, unsent=400, batches=1, unsent_causes={"stopped": 400})
+    assert accounts(after([SCHEDULED, stored(("a", 1, 0, 700)), told]))["a"].unexplained == -100
+
+
 def test_a_gone_agent_owes_what_is_not_stored_with_its_cause() -> None:
     state = after([SCHEDULED, stored(("a", 1, 0, 300), ("b", 1, 0, 1000)), finished("b", batches=1), gone("a")])
     assert due(state) == "final"
