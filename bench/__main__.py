@@ -26,6 +26,7 @@ PARTS = {
     "engine": "CPU of the agent per recorded request, beside wrk, hey, dnsperf and a bare loop on the same servers",
     "sink": "CPU of the sink per row, Kafka to ClickHouse (goal 1 µs), by stage and as a whole",
     "judging": "Time to judge a round of 5,000 nodes, by stage (goal: localisation within 100 ms)",
+    "storage": "Disk per stored request (goal 5 B); times of panels (300 ms), a pair's 30 days (100), 90 days (500)",
     "receipts": "Bytes of receipts beside results (goal under 15 %)",
 }
 

@@ -17,6 +17,7 @@ from streams.clickhouse import INSERT_SETTINGS, ClickHouse
 PACKETS: Final[Mapping[str, int]] = {"icmp": 1, "udp": 1, "tcp": 5, "http": 9, "https": 14, "dns": 1}
 CHUNK_ROWS = 1_000_000
 SQL: Final = Path(__file__).with_name("seed.sql")
+ROUNDS_SQL: Final = Path(__file__).with_name("seed_rounds.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Seed:
     protocols: tuple[str, ...] = ("icmp", "udp", "tcp", "http")
     task: str = "netpatrol/mesh"
     layer: str = "pod"
+    packets: Mapping[str, int] = field(default_factory=lambda: PACKETS)
     loss: float = 1e-5
     lossy: Mapping[str, float] = field(default_factory=dict)
     # Other data of the same shape, and other Kafka places.
@@ -81,10 +83,15 @@ def insert_sql(seed: Seed, *, first: int, count: int) -> str:
         round_rows=seed.round_rows,
         rows=count * seed.round_rows,
         protocols=protocols,
-        packets=[PACKETS[p] for p in protocols],
+        packets=[seed.packets[p] for p in protocols],
         share=share,
         salt=seed.salt,
         origin_s=start_s - first * seed.interval_s,
         settings=settings,
         token=token,
     )
+
+
+def tell_rounds(clickhouse: ClickHouse) -> None:
+    """A verdict for every round that is stored: what the judge would have said, roughly."""
+    clickhouse.command(ROUNDS_SQL.read_text(encoding="utf-8"))

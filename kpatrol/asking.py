@@ -1,4 +1,4 @@
-"""Commands that ask what was stored, over time: `kpatrol history`, `kpatrol sql`."""
+"""Commands that ask what was stored, over time, or what storing it costs: `kpatrol history`, `sql`, `plan`."""
 
 from __future__ import annotations
 
@@ -84,4 +84,33 @@ def sql(statement: str, views: bool, clickhouse: str, as_json: bool, as_csv: boo
         raise Trouble(str(error)) from error
 
 
-COMMANDS = (history, sql)
+@click.command("plan")
+@click.option("--nodes", required=True, type=click.IntRange(2, 1_000_000))
+@click.option(
+    "--interval", "interval_s", default=60, show_default=True, type=click.IntRange(1, 86_400), help="Seconds."
+)
+@click.option(
+    "--degree", default=0, show_default=True, type=click.IntRange(0, 100_000), help="Peers of a node; 0: all."
+)
+@click.option("--protocols", default="icmp,udp,tcp,http", show_default=True, help="icmp, udp, tcp, http, https, dns.")
+@click.option("--zones", default=3, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--replication", default=3, show_default=True, type=click.IntRange(1, 9), help="Of Kafka's topics.")
+@AS_JSON
+def plan_cluster(protocols: str, as_json: bool, **asked: int) -> None:
+    """What a standing patrol of a cluster costs: rows, topics, workers, disk, agents' traffic.
+
+    Days are kept as KPATROL_RAW_DAYS and so on say.
+    """
+    from kpatrol.planning import CannotPlan, Patrol
+    from kpatrol.planning_show import show
+    from streams.migrate import Values
+    from topics.connection import BadConfiguration
+
+    names = tuple(dict.fromkeys(p.strip() for p in protocols.split(",") if p.strip()))
+    try:
+        show(Patrol(protocols=names, kept=Values.from_env(os.environ), **asked), as_json=as_json)
+    except (CannotPlan, BadConfiguration) as error:
+        raise Trouble(str(error)) from error
+
+
+COMMANDS = (history, sql, plan_cluster)

@@ -277,7 +277,7 @@ def served_sql() -> str:
 
 
 @lru_cache(maxsize=8)
-def rollup_sql(name: Literal["marks", "pair_1h", "node_1m", "node_1h", "pair_1d"]) -> str:
+def rollup_sql(name: Literal["marks", "pair_1h", "node_1m", "node_1h", "pair_1d", "node_1d"]) -> str:
     """A query of sql/rollup_*.sql."""
     return (SQL / f"rollup_{name}.sql").read_text(encoding="utf-8").replace("${ROLLUP_COLUMNS}", rollup_columns())
 

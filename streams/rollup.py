@@ -1,4 +1,4 @@
-"""Roll-ups: hours and days of pair_1h, node_1m_closed, node_1h and pair_1d, taken from raw.
+"""Roll-ups: hours and days of pair_1h, node_1m_closed, node_1h, pair_1d and node_1d, taken from raw.
 
 `python -m streams rollup` goes through it every KPATROL_ROLLUP_S seconds; `--once` a single time.
 Every period is written as a whole under a new version, so a pass may be repeated, killed or run twice at once: a period
@@ -31,6 +31,8 @@ AUDIT_EVERY = DAY
 # Bounds the memory of "each request once": about 60 bytes a row.
 CHUNK_ROWS = 4_000_000
 QUERY_TIMEOUT_S = 600.0
+# Unknown table, unknown database: the migration has not run yet.
+NO_TABLES_YET = frozenset({60, 81})
 Period = Literal["hour", "day"]
 
 
@@ -130,6 +132,7 @@ class RollUp:
         self._chunk = chunk
         self._looked: datetime | None = None
         self._audited: datetime | None = None
+        self._last = 0
 
     def run_once(self, *, audit: bool = False) -> list[Written]:
         """One pass. Raises ClickHouseAway, ClickHouseRefused; what was written until then stays and is right."""
@@ -201,7 +204,8 @@ class RollUp:
 
     def _write_day(self, mark: Mark, was: Rolled | None, now: datetime) -> Written:
         def write(version: int) -> None:
-            self._clickhouse.command(rollup_sql("pair_1d"), {"t": _text(mark.t), "version": version})
+            for table in ("pair_1d", "node_1d"):
+                self._clickhouse.command(rollup_sql(table), {"t": _text(mark.t), "version": version})
 
         return self._write("day", mark, was, now, closed=is_over(mark.t, DAY, now), write=write)
 
@@ -217,7 +221,9 @@ class RollUp:
     ) -> Written:
         """The rows first, then the word that they are there: killed in between, the period is written again."""
         began_s = time.monotonic()
-        version = max(int(now.timestamp() * 1000), was.version + 1 if was else 0)
+        # Microseconds: no two periods ever have the same, so the version alone says whether a row counts.
+        version = max(int(now.timestamp() * 1_000_000), was.version + 1 if was else 0, self._last + 1)
+        self._last = version
         write(version)
         took_ms = int((time.monotonic() - began_s) * 1000)
         self._clickhouse.insert_rows(
@@ -296,12 +302,14 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
 
 def _for_ever(job: RollUp, *, every_s: float) -> None:
-    """Pass after pass. ClickHouse being away is waited out: what was missed is found by the next pass."""
+    """Pass after pass. ClickHouse or its tables not being there is waited out: the next pass finds what was missed."""
     while True:
         began_s = time.monotonic()
         try:
             _say(job.run_once())
-        except ClickHouseAway as error:
+        except (ClickHouseAway, ClickHouseRefused) as error:
+            if isinstance(error, ClickHouseRefused) and error.code not in NO_TABLES_YET:
+                raise
             log.warning("%s; next pass in %.0f s", error, every_s)
         time.sleep(max(0.0, every_s - (time.monotonic() - began_s)))
 

@@ -2,7 +2,7 @@
 
 from dashboards.parts import BY_DAY, CHOSEN, DAYS, LOSS, PROTOCOLS, TASKS, Board, Column, Show
 
-FROM = f"FROM v_node_1h AS v WHERE {DAYS} AND {CHOSEN}"
+FROM = f"FROM v_node_1d AS v WHERE {DAYS} AND {CHOSEN}"
 SUMS = "sum(v.lost), sum(v.sent)"
 HALF = "fromUnixTimestamp(intDiv(toUnixTimestamp($__fromTime) + toUnixTimestamp($__toTime), 2))"
 

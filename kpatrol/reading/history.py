@@ -25,6 +25,7 @@ UNITS: Mapping[str, timedelta] = {
 }
 STEPS_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
 POINTS = 60
+NODE_VIEWS = {60: "v_node_1m", 3600: "v_node_1h", 86_400: "v_node_1d"}
 # Beyond this, every pair of a mesh is read day by day.
 PAIR_HOURS = timedelta(days=3)
 # One pair alone is read hour by hour for as long as hours are kept by default.
@@ -221,8 +222,8 @@ def source(question: Question) -> Source:
     wanted_s = length.total_seconds() / POINTS
     step_s = next((s for s in STEPS_S if s >= wanted_s), STEPS_S[-1])
     if question.pair is None and question.by not in ("node", "pair"):
-        unit_s = 60 if step_s < 3600 else 3600
-        return Source(view="v_node_1m" if unit_s == 60 else "v_node_1h", step_s=step_s, unit_s=unit_s)
+        unit_s = 60 if step_s < 3600 else 3600 if step_s < 86_400 else 86_400
+        return Source(view=NODE_VIEWS[unit_s], step_s=step_s, unit_s=unit_s)
     if step_s < 3600:
         return Source(view="v_pair_1m", step_s=step_s, unit_s=60)
     if length <= (ONE_PAIR_HOURS if question.pair else PAIR_HOURS):

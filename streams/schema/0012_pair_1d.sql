@@ -1,7 +1,9 @@
 -- How every pair has fared, day by day, for years.
 --
 -- One row per period, written by the roll-up job; writing a period again with a higher version replaces it, so the job
--- may be run any number of times. The running period is there, too, as of the job's last pass. Columns as in node_1m. Read with FINAL. TTL: YEAR_DAYS days.
+-- may be run any number of times. The running period is there, too, as of the job's last pass. Columns as in node_1m. What counts is
+-- the version that `rolled` names; others merge away. It is cheaper to ask for that than FINAL, and an unfinished write is
+-- never seen. TTL: YEAR_DAYS days.
 CREATE TABLE pair_1d ${ON_CLUSTER}
 (
     t          DateTime('UTC')         CODEC(Delta(4), ZSTD(1)),
@@ -30,4 +32,4 @@ ENGINE = ${ENGINE}ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(t)
 ORDER BY (toStartOfMonth(t), proto, layer, task, src_node, dst, size, t)
 TTL t + INTERVAL ${YEAR_DAYS} DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000

@@ -1,7 +1,9 @@
 -- How each node has fared, minute by minute towards each zone, in hours that are over: every request once.
 --
--- One row per period, written by the roll-up job; writing a period again with a higher version replaces it, so the
--- job may be run any number of times. Columns as in node_1m. Read with FINAL. TTL: MINUTE_DAYS days.
+-- One row per period, written by the roll-up job; writing a period again with a higher version replaces it, so the job
+-- may be run any number of times. Columns as in node_1m. What counts is
+-- the version that `rolled` names; others merge away. It is cheaper to ask for that than FINAL, and an unfinished write is
+-- never seen. TTL: MINUTE_DAYS days.
 CREATE TABLE node_1m_closed ${ON_CLUSTER}
 (
     t          DateTime('UTC')         CODEC(Delta(4), ZSTD(1)),

@@ -18,6 +18,6 @@ SELECT
     sum(r.dur_sum) AS dur_sum,
     sumMap(r.h) AS h,
     {version:UInt64} AS version
-FROM node_1m_closed AS r FINAL
-WHERE r.t >= {t:DateTime('UTC')} AND r.t < {t:DateTime('UTC')} + INTERVAL 1 HOUR
+FROM node_1m_closed AS r
+WHERE r.t >= {t:DateTime('UTC')} AND r.t < {t:DateTime('UTC')} + INTERVAL 1 HOUR AND r.version = {version:UInt64}
 GROUP BY task, proto, src_node, dst_zone

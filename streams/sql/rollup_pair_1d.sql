@@ -22,6 +22,7 @@ SELECT
     sum(r.dur_sum) AS dur_sum,
     sumMap(r.h) AS h,
     {version:UInt64} AS version
-FROM pair_1h AS r FINAL
+FROM pair_1h AS r
 WHERE r.t >= {t:DateTime('UTC')} AND r.t < {t:DateTime('UTC')} + INTERVAL 1 DAY
+  AND r.version IN (SELECT version FROM rolled FINAL WHERE period = 'hour')
 GROUP BY task, proto, src_node, dst, layer, size

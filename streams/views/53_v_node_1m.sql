@@ -27,10 +27,10 @@ FROM
 (
     SELECT t, task, proto, src_node, src_zone, dst_zone, n, n_ok, n_lost, sent, lost, total_sum, total_min, total_max, h
     FROM node_1m
-    WHERE toStartOfHour(t) NOT IN (SELECT t FROM rolled WHERE period = 'hour' AND closed = 1)
+    WHERE toStartOfHour(t) NOT IN (SELECT t FROM rolled FINAL WHERE period = 'hour' AND closed = 1)
     UNION ALL
     SELECT t, task, proto, src_node, src_zone, dst_zone, n, n_ok, n_lost, sent, lost, total_sum, total_min, total_max, h
-    FROM node_1m_closed FINAL
-    WHERE toStartOfHour(t) IN (SELECT t FROM rolled WHERE period = 'hour' AND closed = 1)
+    FROM node_1m_closed
+    WHERE version IN (SELECT version FROM rolled FINAL WHERE period = 'hour' AND closed = 1)
 ) AS live
 GROUP BY t, task, proto, src_node, dst_zone

@@ -23,4 +23,5 @@ SELECT
     hist_quantile(h, 0.5) AS p50_us,
     hist_quantile(h, 0.9) AS p90_us,
     hist_quantile(h, 0.99) AS p99_us
-FROM node_1h FINAL
+FROM node_1h
+WHERE version IN (SELECT version FROM rolled FINAL WHERE period = 'hour')

@@ -27,4 +27,5 @@ SELECT
     hist_quantile(h, 0.5) AS p50_us,
     hist_quantile(h, 0.9) AS p90_us,
     hist_quantile(h, 0.99) AS p99_us
-FROM pair_1h FINAL
+FROM pair_1h
+WHERE version IN (SELECT version FROM rolled FINAL WHERE period = 'hour')
