@@ -330,7 +330,7 @@ def misses(results: Sequence[tuple[Case, list[Tried]]]) -> Iterator[str]:
 
 def page(results: Sequence[tuple[Case, list[Tried]]], days: Sequence[Day], given: argparse.Namespace) -> str:
     """bench/ACCURACY.md."""
-    lines = ["# Accuracy of findings", "", *_preamble(given, results), "", *rows(results), ""]
+    lines = ["# Accuracy of findings", "", *_preamble(given, results, len(days)), "", *rows(results), ""]
     lines += ["## Misses", "", *misses(results), "", "## Healthy days", ""]
     lines += ["| background | agents unfit or silent | rounds | findings | alarms | losses said to be spread |"]
     lines += ["|---|---|---|---|---|---|"]
@@ -349,9 +349,11 @@ def page(results: Sequence[tuple[Case, list[Tried]]], days: Sequence[Day], given
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _preamble(given: argparse.Namespace, results: Sequence[tuple[Case, list[Tried]]]) -> Iterator[str]:
-    options = f"--trials {given.trials} --days {given.days} --seed {given.seed}"
-    yield f"{machine()}. Repeat with `python -m bench accuracy {options}`."
+def _preamble(given: argparse.Namespace, results: Sequence[tuple[Case, list[Tried]]], days: int) -> Iterator[str]:
+    yield (
+        f"{machine()}. Repeat with `python -m bench accuracy --seed {given.seed}`, `--trials` as each line says; a run "
+        f"that was stopped goes on where it was. Healthy days done so far: {days} of {given.days}."
+    )
     yield ""
     yield (
         f"Simulated: {BASE.nodes} nodes in racks of {BASE.per_rack} and {BASE.zones} zones; each probes {BASE.degree} "

@@ -35,7 +35,8 @@ LEAST_LOST = 3
 ABOVE_REST = 2.0
 MAX_NAMED = 5
 BURST = 15.0
-# Counts of both ends mix the two ways up by less than this: what the other way loses beyond it is a fault of its own.
+# Counts of both ends mix the two ways up by less than this and the loss itself (what is sent again is lost again, and
+# TCP then cannot tell whose it was): what the other way loses beyond it is a fault of its own.
 ECHO_SHARE = 0.1
 # Gain in nats that two directions which lose alike exceed once in twenty times (half of chi-square's 95 % point).
 DIRECTION_GAIN = 1.92
@@ -307,7 +308,8 @@ def echo(seen: Evidence, suspect: Suspect) -> Indexes:
     if not direction_is_clear(seen, suspect):
         return back
     tried, lost = rate_over(seen, back[seen.exact[back]], suspect.rounds)
-    counted_apart = lost / max(tried, 1.0) >= ECHO_SHARE * suspect.lost / suspect.tried
+    rate = suspect.lost / suspect.tried
+    counted_apart = lost / max(tried, 1.0) >= (ECHO_SHARE + rate) * rate
     return back[~seen.exact[back]] if counted_apart else back
 
 
