@@ -116,6 +116,21 @@ def ui(clickhouse: str, host: str, port: int, names: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.option("--clickhouse", default="", help="http://user:password@host:port/database (default: the running lab's).")
+@click.option("--server", default="", help="http://host:port of a controller: it knows pods and nodes, too.")
+@click.option("--json", "as_json", is_flag=True, help="JSON with stable names.")
+def agents(clickhouse: str, server: str, as_json: bool) -> None:
+    """Who reports, who is absent, who is outdated, and why. Exit code 1 where somebody does not report."""
+    from kpatrol.reading import agents as reading
+    from kpatrol.reading.store import CannotRead
+
+    try:
+        sys.exit(reading.agents(url=clickhouse, server=server, as_json=as_json, env=os.environ))
+    except CannotRead as error:
+        raise Trouble(str(error)) from error
+
+
+@cli.command()
 @click.option("-f", "--file", "files", multiple=True, required=True, type=FILE, help="Task file or folder (YAML).")
 @click.option("--max-qps", type=click.IntRange(min=1), help="Ceiling of `request.qps` (default: as in a cluster).")
 @click.option("--json", "as_json", is_flag=True)
@@ -331,10 +346,10 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     make_console().print(table)
 
 
-def main() -> None:
+def main(name: str = "kpatrol", commands: click.Group = cli) -> None:
     """Entry point. A reader that goes away, or a full disk, is trouble of ours (2), never a verdict (1)."""
     try:
-        code = _run()
+        code = _run(name, commands)
         sys.stdout.flush()
     except OSError as error:
         # Nothing more can be written there; without this the interpreter would try once more at its end.
@@ -345,9 +360,9 @@ def main() -> None:
     sys.exit(code)
 
 
-def _run() -> int:
+def _run(name: str, commands: click.Group) -> int:
     try:
-        return cli.main(prog_name="kpatrol", standalone_mode=False) or 0
+        return commands.main(prog_name=name, standalone_mode=False) or 0
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

@@ -69,6 +69,7 @@ def answer(found: Check) -> Json:
         "Left": [item.name for item in found.of("left")],
         "Details": [detail(item) for item in found.agents if item.state in ("absent", "outdated")],
         "Notes": [note for item in found.agents if item.state == "present" for note in item.notes],
+        "Agents": [whole(item) for item in found.agents],
     }
 
 
@@ -81,6 +82,12 @@ def detail(item: Presence) -> Json:
         "Reason": item.reason,
         "AgeSeconds": None if item.age_s is None else round(item.age_s, 1),
     }
+
+
+def whole(item: Presence) -> Json:
+    """One agent with all that is known."""
+    more = {"Flavour": item.flavour, "Version": item.version, "IntervalSeconds": item.interval_s}
+    return detail(item) | more | {"Notes": list(item.notes)}
 
 
 def rfc3339_nano(at_us: int) -> str:

@@ -11,6 +11,7 @@ from aiohttp import web
 from kpatrol.endpoint import request as requests
 from kpatrol.endpoint.auth import Account, authenticate, credentials
 from kpatrol.endpoint.engine import EngineError
+from kpatrol.endpoint.pages import Pages
 from kpatrol.endpoint.request import Asked
 from kpatrol.endpoint.serve import Limits, Reply, Service, error_reply
 from kpatrol.endpoint.sql_tokens import Refused
@@ -39,8 +40,10 @@ class Routes:
         """The aiohttp application."""
         app = web.Application(client_max_size=self._limits.max_body_bytes)
         app.router.add_get("/ping", self.ping)
-        app.router.add_get("/", self.query)
-        app.router.add_post("/", self.query)
+        pages = Pages(answers=self._service.answers)
+        pages.add_routes(app)
+        app.router.add_get("/", pages.counted(self.query))
+        app.router.add_post("/", pages.counted(self.query))
         return app
 
     async def ping(self, _: web.Request) -> web.Response:

@@ -87,6 +87,10 @@ class Service:
             self._known = self._engine.known()
         return self._dress(statement, call=call, answer=answer, asked=asked)
 
+    def answers(self) -> None:
+        """Raises EngineError where the engine does not answer a query."""
+        self._engine.query("SELECT 1")
+
     def kill(self, tag: str) -> None:
         """Ends the request with this tag. Raises EngineError."""
         self._engine.kill(tag)

@@ -89,6 +89,17 @@ def test_ping_needs_no_account(endpoint: Endpoint) -> None:
         assert answer.read() == b"Ok.\n"
 
 
+def test_pages_say_that_the_engine_answers_and_what_was_asked(endpoint: Endpoint, reader: Any) -> None:
+    reader.query("SELECT 1")
+    for path in ("/livez", "/readyz"):
+        with urllib.request.urlopen(endpoint.url + path, timeout=10) as reply:
+            assert reply.read() == b"ok\n"
+    with urllib.request.urlopen(endpoint.url + "/metrics", timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    assert any(line.startswith('kpatrol_endpoint_statements_total{code="200"}') for line in lines)
+    assert any(line.startswith("process_resident_memory_bytes") for line in lines)
+
+
 def test_wrong_credentials_are_403_516(endpoint: Endpoint) -> None:
     status, body, headers = raw(endpoint, b"SELECT 1", user="nobody")
     assert status == 403
