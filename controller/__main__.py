@@ -19,17 +19,24 @@ from controller.health import Pulse, serving
 from controller.kubernetes.book import Where
 from controller.kubernetes.errors import LostLeadership, Unreachable
 from controller.loop import Controller
+from controller.netchecker_api.facts import ClusterFacts
 from controller.place import Lead, StatusSink, TaskSource
+from controller.report_api.access import Access
 from controller.source_files import StatusFolder, TaskFolder
 from controller.tasks import TaskFileErrors
 from topics.connection import BadConfiguration
 
 
 async def _run_until_signal(
-    controller: Controller, *, pulse: Pulse, listen: tuple[str, int] | None, beside: Beside
+    controller: Controller,
+    *,
+    pulse: Pulse,
+    listen: tuple[str, int] | None,
+    beside: Beside,
+    access: Access | None,
 ) -> None:
     async with serving(pulse, listen=listen, beside=beside):
-        running = asyncio.create_task(_run(controller, beside))
+        running = asyncio.create_task(_run(controller, beside, access))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.cancel)
@@ -39,10 +46,10 @@ async def _run_until_signal(
             logging.getLogger("controller").info("stopped")
 
 
-async def _run(controller: Controller, beside: Beside) -> None:
+async def _run(controller: Controller, beside: Beside, access: Access | None) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(controller.run())
-        group.create_task(beside.run())
+        group.create_task(beside.run(access=access))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,8 @@ class _Place:
     source: TaskSource
     sink: StatusSink
     lead: Lead | None
+    facts: ClusterFacts | None = None
+    access: Access | None = None
 
 
 def _place(config: ControllerConfig) -> _Place:
@@ -63,6 +72,7 @@ def _place(config: ControllerConfig) -> _Place:
     from controller.kubernetes.lease import Leadership
     from controller.kubernetes.owner import strangers
     from controller.kubernetes.place import KubernetesPlace
+    from controller.report_api.access import KubernetesAccess
 
     door = connect()
     for line in strangers(door):
@@ -77,7 +87,8 @@ def _place(config: ControllerConfig) -> _Place:
     kubernetes.start()
     me = f"{given.pod}_{uuid.uuid4().hex[:8]}"
     lead = Leadership(door, namespace=given.namespace, name=given.lease, me=me)
-    return _Place(source=kubernetes, sink=kubernetes, lead=lead)
+    access = KubernetesAccess(door.api)
+    return _Place(source=kubernetes, sink=kubernetes, lead=lead, facts=kubernetes, access=access)
 
 
 def main() -> int:
@@ -103,7 +114,7 @@ def main() -> int:
             lead=place.lead,
             told=beside,
         )
-        beside.watch(observed=controller.observed, live=controller)
+        beside.watch(observed=controller.observed, live=controller, facts=place.facts)
         controller.load()
     except TaskFileErrors as errors:
         print(errors, file=sys.stderr)
@@ -113,7 +124,9 @@ def main() -> int:
         return 69
     code = 0
     try:
-        asyncio.run(_run_until_signal(controller, pulse=pulse, listen=config.health_listen, beside=beside))
+        asyncio.run(
+            _run_until_signal(controller, pulse=pulse, listen=config.health_listen, beside=beside, access=place.access)
+        )
     except* LostLeadership as lost:
         logging.getLogger("controller").warning("%s: beginning anew", lost.exceptions[0])
         code = 75

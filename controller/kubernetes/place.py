@@ -12,12 +12,14 @@ from typing import Any
 
 from controller.addressbook import AddressBook
 from controller.kubernetes import conditions, events
+from controller.kubernetes.agents import agent_pods, node_states
 from controller.kubernetes.book import Where, book
 from controller.kubernetes.cache import Cache, Resource
 from controller.kubernetes.door import MERGE, Door
 from controller.kubernetes.errors import Unreachable
 from controller.kubernetes.nodes import NodeFacts, facts, node_changes, rollout, service_shape, shape_changes
 from controller.members import Site
+from controller.netchecker_api.facts import AgentPod, NodeState
 from controller.status import Document, rfc3339
 from controller.tasks import KINDS, Limits, Problem, Task, TaskFileErrors, load_tasks
 from controller.tasks.schema import to_plain
@@ -70,7 +72,13 @@ def _node_parts(found: dict[str, Any]) -> dict[str, Any]:
 
 def _pod_parts(found: dict[str, Any]) -> dict[str, Any]:
     metadata = {k: v for k, v in found["metadata"].items() if k != "managedFields"}
-    return {"metadata": metadata, "spec": {"nodeName": (found.get("spec") or {}).get("nodeName", "")}}
+    status = found.get("status") or {}
+    containers = [{"state": container.get("state") or {}} for container in status.get("containerStatuses") or ()]
+    return {
+        "metadata": metadata,
+        "spec": {"nodeName": (found.get("spec") or {}).get("nodeName", "")},
+        "status": {"phase": status.get("phase", ""), "containerStatuses": containers},
+    }
 
 
 def _workload_parts(found: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +195,15 @@ class KubernetesPlace:
     def _node_facts(self) -> dict[str, NodeFacts]:
         nodes = self._cache.objects("nodes").values()
         return {str(node["metadata"]["name"]): facts(node, rack_label=self._rack_label) for node in nodes}
+
+    def agent_pods(self) -> Sequence[AgentPod]:
+        """The pods of the default agents, in their own network and in the node's."""
+        names = (self._where.agents, f"{self._where.agents}-host")
+        return agent_pods(self._cache.objects("pods").values(), names=names)
+
+    def nodes(self) -> Mapping[str, NodeState]:
+        """Node → what may be expected of it."""
+        return node_states(self._node_facts())
 
     def cluster_events(self, at_us: int) -> Sequence[ClusterEvent]:
         """Changes of nodes, of the agents' rollouts and of the agents' and DNS Services since the last call."""
