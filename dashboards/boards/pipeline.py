@@ -35,8 +35,8 @@ BOARD = Board(
                 Show(
                     kind="stat",
                     title="Newest requests",
-                    description="How long ago the last stored request was sent.",
-                    sql="SELECT dateDiff('second', max(t), now()) AS age FROM v_node_1m WHERE t >= now() - INTERVAL 1 DAY",
+                    description="How long ago the last stored request was sent; years: none in the last hour.",
+                    sql="SELECT dateDiff('second', max(t), now()) AS age FROM v_node_1m WHERE t >= now() - INTERVAL 1 HOUR",
                     unit="s",
                     wide=6,
                     tall=5,

@@ -19,6 +19,8 @@ from streams.rollup import RollUp
 from tests.integration.endpoint_fixture import READER_PASSWORD, Endpoint, running_endpoint
 from tests.integration.seeded import writer
 
+pytestmark = pytest.mark.soak
+
 DAYS, NODES, ROUNDS_A_DAY, PACKETS = 30, 48, 1, 20_000
 TASK = "netpatrol/bulk"
 
