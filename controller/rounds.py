@@ -18,7 +18,10 @@ from topics.task_rounds import Expect, RoundScheduled
 
 # A patrol's requests are spread over this part of its interval; the rest is for the last answers to come in.
 PATROL_SPREAD = 0.8
-# Requests/s of one agent from which on its load would show in what others measure on the same node.
+# Requests/s of one agent from which on its load would show in what others measure on the same node. An agent has one
+# event loop, and a request takes 50 to 80 µs of it at these rates (bench/RESULTS.md): at 1,000/s it is busy with a load
+# for a twentieth of the time, so one in twenty of another round's requests is late by some 50 µs, which a median and a
+# p90 do not show. At 5,000/s it would be every fourth, and the load's own bursts (200 µs) would show in the p99.
 EXCLUSIVE_RATE = 1000.0
 
 

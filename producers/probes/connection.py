@@ -9,27 +9,22 @@ import asyncio
 import errno
 import socket
 import ssl
-import struct
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from producers.probes import tcp_info
-from producers.probes.base import BadReply, Closed, LocalTrouble, bind_source, classify
+from producers.probes.base import BadReply, Closed, LocalTrouble, classify
 from producers.probes.codec import Codec, Reply
-from producers.probes.marking import set_dscp
 from producers.probes.plain_transport import PlainTransport
 from producers.probes.poller import WRITABLE
 from producers.probes.tcp_info import DATA_SEGS_OUT, DSACK_DUPS, MIN_RTT, RETRANS, SEGS_IN, SEGS_OUT
+from producers.probes.tcp_socket import tcp_socket
 from topics.outcome import Outcome
 
 if TYPE_CHECKING:
     from producers.probes.stream import StreamChannel
 
 STALE_IDLE_US = 1_000_000
-# struct linger: closing throws away what is unsent and resets.
-_NO_LINGER = struct.pack("=ii", 1, 0)
-# Spares a call of its own for each connection; elsewhere than on Linux there is none such.
-_NONBLOCK = getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 class StreamConnection(asyncio.Protocol):
@@ -133,14 +128,8 @@ class StreamConnection(asyncio.Protocol):
         channel = self.channel
         self.written_us = channel.clock()
         try:
-            self.sock = sock = socket.socket(channel.family, socket.SOCK_STREAM | _NONBLOCK)
-            if not _NONBLOCK:
-                sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            set_dscp(sock, channel.wire.dscp)
-            if channel.wire.reset:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            bind_source(sock, channel.setup.source_address)
+            source_address = channel.setup.source_address
+            self.sock = sock = tcp_socket(family=channel.family, wire=channel.wire, source_address=source_address)
             code = sock.connect_ex(address)
             # Asked for now: a refused socket forgets its port.
             self.port = sock.getsockname()[1]
