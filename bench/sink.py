@@ -197,8 +197,9 @@ def stored(database: ClickHouse, rows: int) -> None:
         time.sleep(0.1)
 
 
-async def whole(data: list[bytes], *, url: str, password: Path, folder: Path) -> tuple[float, float]:
-    """(CPU of the sink's process per row, rows per second), Kafka to ClickHouse."""
+async def whole(data: list[bytes], *, url: str, password: Path, folder: Path) -> tuple[float | None, float]:
+    """(CPU of the sink's process per row, rows per second), Kafka to ClickHouse. No CPU where the service was held up
+    so long that half of it was its idle work."""
     database = ClickHouse(url=url, password=PASSWORD)
     database.command("TRUNCATE TABLE probe")
     rows = len(data) * BATCH_ROWS
@@ -216,7 +217,9 @@ async def whole(data: list[bytes], *, url: str, password: Path, folder: Path) ->
             await asyncio.to_thread(stored, database, rows)
             took_s = time.monotonic() - began_s
             used_s = process_cpu_s(pid) - before_s
-    print(f"the idle service uses {idle:.3f} of a core; of its CPU time {idle * took_s:.2f} s are not counted")
+    print(f"CPU of the sink's process: {used_s:.2f} s in {took_s:.1f} s; idle it would have used {idle * took_s:.2f} s")
+    if idle * took_s > used_s / 2:
+        return None, rows / took_s
     return (used_s - idle * took_s) / rows * 1e6, rows / took_s
 
 
@@ -243,6 +246,9 @@ def main() -> None:
         if options.stages:
             return
         used_us, rate = asyncio.run(whole(data, url=url, password=password, folder=Path(folder)))
+    if used_us is None:
+        print(f"not measured: the machine was too busy ({rate:,.0f} rows/s)")
+        return
     print(f"Kafka → ClickHouse, the sink's process: {used_us:.3f} µs CPU a row, {rate:,.0f} rows/s with the engine")
     print(f"{'met   ' if used_us <= GOAL_US else 'MISSED'}  at most {GOAL_US:.1f} µs: ratio {used_us / GOAL_US:.2f}")
 
