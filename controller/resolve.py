@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from controller.addressbook import AddressBook, SecretFiles
 from controller.tasks import AppHttpHealthy, HttpTarget, Netdns, NetPatrol, NetReach, NetReachTarget, Task
 from controller.tasks.apphttphealthy import split_header
@@ -246,9 +248,24 @@ def _secret(target: HttpTarget, book: AddressBook, unresolved: list[str]) -> Sec
 def _dns(task: Netdns, book: AddressBook) -> Resolved:
     request = task.spec.request
     servers, unresolved = _servers(task, book)
-    targets = tuple(_dns_target(address, port, request.domain) for address, port in servers)
-    dns = DnsRequest(domain=request.domain, protocol=request.protocol)
-    return Resolved(targets=targets, dns=dns, unresolved=tuple(unresolved))
+    targets: list[Target] = []
+    for address, port in servers:
+        if request.race:
+            first = _dns_target(address, port, request.domain, "A")
+            second = _dns_target(address, port, request.domain, "AAAA")
+            targets += [first, msgspec.structs.replace(second, together=True)]
+        else:
+            # The question is that of the server's own family.
+            record_type = "AAAA" if _family_of(address) == 6 else "A"
+            targets.append(_dns_target(address, port, request.domain, record_type))
+    dns = DnsRequest(
+        domain=request.domain,
+        protocol=request.protocol,
+        attempts=request.attempts,
+        tcp_fallback=request.tcp_fallback,
+        race=request.race,
+    )
+    return Resolved(targets=tuple(targets), dns=dns, unresolved=tuple(unresolved))
 
 
 def _servers(task: Netdns, book: AddressBook) -> tuple[list[tuple[str, int]], list[str]]:
@@ -269,10 +286,8 @@ def _servers(task: Netdns, book: AddressBook) -> tuple[list[tuple[str, int]], li
     return [(address, DNS_PORT) for address in addresses if _family_of(address) in families], missing
 
 
-def _dns_target(address: str, port: int, domain: str) -> Target:
+def _dns_target(address: str, port: int, domain: str, record_type: str) -> Target:
     where = _host_port(address, port)
-    # The question is that of the server's own family.
-    record_type = "AAAA" if _family_of(address) == 6 else "A"
     return Target(
         name=f"type{record_type}_{where}_{domain}",
         dst=where,

@@ -12,6 +12,7 @@ from controller.members import Epoch
 from controller.resolve import resolve
 from controller.schedule import Timing
 from controller.tasks import NetPatrol, Task, task_key
+from controller.tasks.netdns import RCODES, DnsExpect
 from controller.tasks.schema import to_plain
 from topics import ids, share
 from topics.task_rounds import Expect, RoundScheduled
@@ -56,6 +57,7 @@ def load_of(task: Task) -> Load:
             success_rate=spec.expect.success_rate,
             mean_delay_ms=spec.expect.mean_delay_ms,
             status_code=spec.expect.status_code if task.KIND == "AppHttpHealthy" else None,
+            rcode=RCODES[spec.expect.rcode] if isinstance(spec.expect, DnsExpect) and spec.expect.rcode else None,
         ),
     )
 

@@ -58,6 +58,7 @@ class Ended(_Line, frozen=True, kw_only=True, tag="ended"):
     then whatever has neither a row nor was unsent is missing by that cause."""
 
     unsent: int
+    further: int = 0
     achieved_rate: float = 0.0
     lateness_p50_us: int = 0
     lateness_p99_us: int = 0
@@ -150,7 +151,10 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
         raise ValueError("a story without its beginning has no account")
     ended = story.ended or Ended(unsent=0, unrecorded_cause="agent died", note="declared by the next incarnation")
     causes = dict(story.causes)
-    unrecorded = began.planned - sum(story.sealed.values()) - ended.unsent
+    told = sum(story.sealed.values()) + ended.unsent
+    # An agent that died did not say how many attempts it added; those beyond what it owed are known at least.
+    further = max(ended.further, told - began.planned) if story.ended is None else ended.further
+    unrecorded = began.planned + further - told
     if ended.unrecorded_cause and unrecorded > 0:
         causes[ended.unrecorded_cause] = causes.get(ended.unrecorded_cause, 0) + unrecorded
     return AgentFinished(
@@ -160,7 +164,8 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
         node=node,
         incarnation=began.incarnation,
         at_us=at_us,
-        planned=began.planned,
+        planned=began.planned + further,
+        further=further,
         sent=story.rows,
         unsent=ended.unsent,
         batches=story.batches,

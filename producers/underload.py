@@ -158,6 +158,7 @@ def _ended(load: LoadAccount, used: Reading, peak: Peak, instrument: Instrument)
     clock = instrument.clock()
     return Ended(
         unsent=load.unsent,
+        further=load.further,
         achieved_rate=load.achieved_rate,
         lateness_p50_us=load.lateness_p50_us,
         lateness_p99_us=load.lateness_p99_us,

@@ -29,6 +29,7 @@ def settle(*, state: RoundState, planned: Mapping[str, int], nodes: Mapping[str,
 
 def _account(state: RoundState, share: Share, planned: int | None, node: str | None) -> AgentAccount:
     told = [run.finished for run in share.runs if run.finished is not None]
+    planned = planned if planned is None else planned + sum(f.further for f in told)
     stored, missing = share.rows, sum(f.declared_missing for f in told)
     unsent_causes = _unsent(share, room=(planned or 0) - stored - missing)
     unsent = sum(unsent_causes.values())
@@ -138,7 +139,7 @@ def _settled(share: Share, owed: int, *, passed: bool, given_up: bool) -> bool:
     if not (all_stored or passed):
         return False
     explained = owed == share.rows + sum(
-        run.finished.unsent + run.finished.declared_missing for run in told if run.finished
+        run.finished.unsent + run.finished.declared_missing - run.finished.further for run in told if run.finished
     )
     return share.finished or explained or share.gone is not None or given_up
 

@@ -47,6 +47,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     clock_offset_us: int | None = None
     node_counters: NodeCounters | None = None
     cpu_peak_us: int = 0
+    further: int = 0
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -225,6 +226,7 @@ def _with_batches(share: Share, batches: Iterable[StoredBatch]) -> Share:
 
 def _finished(share: Share, event: AgentFinished) -> Share:
     told = Finished(
+        further=event.further,
         at_us=event.at_us,
         unsent=event.unsent,
         batches=event.batches,

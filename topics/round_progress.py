@@ -86,6 +86,8 @@ class NodeCounters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     """An agent's account of its share of a round: planned = sent + unsent + declared_missing.
 
+    `planned` is what it owed and `further` attempts at what had failed (DNS), one row each.
+
     `rows` are the rows in its `batches` batches (numbered from 0). `unsent_causes` says why requests were not sent, and
     adds up to `unsent`. `declared_missing` are requests whose record is
     lost, with the cause ("spool evicted", "agent died", "cancelled"). `lateness` is sent minus planned time.
@@ -103,6 +105,7 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     unsent: int
     batches: int
     rows: int
+    further: int = 0
     declared_missing: int = 0
     missing_cause: str = ""
     asked_rate: float = 0.0

@@ -21,11 +21,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_d
 
 
 class Expect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the task calls good: least share of successes, greatest mean delay, HTTP status (None: any)."""
+    """What the task calls good: least share of successes, greatest mean delay, HTTP status, DNS rcode (None: any)."""
 
     success_rate: float = 1.0
     mean_delay_ms: int = 5000
     status_code: int | None = None
+    rcode: int | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,7 +35,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `name` is the report's name of it (kdoctor's form, e.g. `AgentPodV4IP_pod_10.0.0.1`), `dst` the short name that
     tables group by. `address` is an IP or a host name; empty with `own_node` = the probing agent's own node address.
     `agent` is set where the target is one of our agents: any other who answers is `wrong_peer`. `url_path` and
-    `record_type` replace those of the round's `http` and `dns` where they are not empty.
+    `record_type` replace those of the round's `http` and `dns` where they are not empty. A target that is `together`
+    is asked at the very moments of the one before it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: int = 0
     url_path: str = ""
     record_type: str = ""
+    together: bool = False
 
 
 class Mesh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,11 +95,18 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class DnsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A DNS question. `protocol` is udp, tcp or tcp-tls; `record_type` A or AAAA."""
+    """A DNS question. `protocol` is udp, tcp or tcp-tls; `record_type` A or AAAA.
+
+    Over UDP: `attempts` in all at a query that times out, `tcp_fallback` asks once more by TCP what came truncated;
+    each is a row. With `race` two targets that are `together` are asked from one new socket at the same moment.
+    """
 
     domain: str
     record_type: str = "A"
     protocol: str = "udp"
+    attempts: int = 1
+    tcp_fallback: bool = False
+    race: bool = False
 
 
 class MembersRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -20,6 +20,7 @@ from controller.tasks.shared import (
 )
 
 DNS_PORT = 53
+RCODES = {"NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5}
 _DOMAIN = Syntax(
     allowed="domain name, labels of up to 63 letters, digits, hyphens or underscores",
     holds=is_domain,
@@ -95,10 +96,45 @@ class DnsTarget:
 class DnsRequest(Request):
     """The load of one agent on one server."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = ()
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            field="race",
+            cel="self.race == false || (self.protocol == 'udp' && self.attempts == 1 && self.tcpFallback == false)",
+            holds=lambda r: not r.race or (r.protocol == "udp" and r.attempts == 1 and not r.tcp_fallback),
+            found=lambda r: f"true with protocol {r.protocol}, attempts {r.attempts}, tcpFallback {r.tcp_fallback}",
+            allowed="true only with protocol udp, one attempt and no tcpFallback",
+        ),
+        Rule(
+            field="attempts",
+            cel="self.protocol == 'udp' || (self.attempts == 1 && self.tcpFallback == false)",
+            holds=lambda r: r.protocol == "udp" or (r.attempts == 1 and not r.tcp_fallback),
+            found=lambda r: f"{r.attempts} with protocol {r.protocol}, tcpFallback {r.tcp_fallback}",
+            allowed="1, and no tcpFallback, unless the protocol is udp",
+        ),
+    )
 
     domain: str = string("domain", "Name asked for.", default="kubernetes.default.svc.cluster.local", syntax=_DOMAIN)
     protocol: str = string("protocol", "How it is asked.", default="udp", enum=("udp", "tcp", "tcp-tls"))
+    attempts: int = integer(
+        "attempts", "Our own: how often a query is sent in all until it is answered.", default=1, minimum=1, maximum=5
+    )
+    tcp_fallback: bool = boolean(
+        "tcpFallback", "Our own: what comes truncated is asked for once more over TCP.", default=False
+    )
+    race: bool = boolean(
+        "race", "Our own: A and AAAA at the same moment from one new port, as resolver libraries do.", default=False
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsExpect(Expect):
+    """What makes a round a success."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    rcode: str | None = string(
+        "rcode", "Our own: the response code that a good reply has. Left out: any, as in kdoctor.", enum=tuple(RCODES)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +162,7 @@ class NetdnsSpec:
     schedule: Schedule = nested("schedule", "When.", Schedule, absent={})
     request: DnsRequest = nested("request", "How much, and of what.", DnsRequest, absent=REQUEST_ABSENT)
     target: DnsTarget = nested("target", "To where.", DnsTarget, absent={})
-    expect: Expect = nested("expect", "What is good.", Expect, absent={})
+    expect: DnsExpect = nested("expect", "What is good.", DnsExpect, absent={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from producers.load import pacing
 from producers.load.caps import OVER_THE_CAP, Governor, Limits
 from producers.load.ticker import now_us, ticker
 from producers.probes import PROBES
-from producers.probes.base import Attempt, Channel, Setup
+from producers.probes.base import ATTEMPT, MAX_ATTEMPTS, Attempt, Channel, Setup
 from producers.probes.poller import poller
 from producers.rows import Row, Rows
 from topics.outcome import Outcome
@@ -46,7 +46,7 @@ class LoadAccount:
     `sent` requests have a row each. `unsent` were given up before they were sent; `unsent_causes` says why, most
     frequent first. `cancelled` counts the requests, sent or not, that a cancellation ended. `loop_lag_max_us` is the
     longest that our own event loop let the timer wait. `socket_drops` are replies that the load's own datagram sockets
-    had no room for.
+    had no room for. `further` are attempts that probes added to the requests due; `planned` has them in it.
     """
 
     planned: int
@@ -61,6 +61,7 @@ class LoadAccount:
     loop_lag_max_us: int
     unsent_causes: tuple[tuple[str, int], ...] = ()
     socket_drops: int = 0
+    further: int = 0
 
 
 async def run_load(  # noqa: PLR0913 - the one entry; every argument is a different part of the share
@@ -132,11 +133,14 @@ class _Load:
         self._late_us = pacing.late_limit_us(limit_us=share.governor.limits.late_limit_us, timeout_us=self._timeout_us)
         self._requests = [stream.requests for stream in share.streams]
         self._planned = sum(self._requests)
+        self._further = 0
+        self._shared: dict[object, Any] = {}
         self._order: Iterator[pacing.Due] = pacing.due_order(
             requests=self._requests,
             rate=share.round_.rate,
             duration_s=share.round_.duration_s,
             offset=pacing.agent_offset(share.agent),
+            together=[stream.target.together for stream in share.streams],
         )
         self._next: pacing.Due | None = next(self._order, None)
         self._pending: OrderedDict[Attempt, None] = OrderedDict()
@@ -204,6 +208,7 @@ class _Load:
         took_s = max(self._share.round_.duration_s, self._last_sent_us / 1e6)
         return LoadAccount(
             planned=self._planned,
+            further=self._further,
             sent=sent,
             unsent=self._unsent_total,
             cancelled=self._cancelled,
@@ -232,6 +237,8 @@ class _Load:
             clock=now_us,
             poller=self._poller,
             dropped=self._dropped,
+            another=self._another,
+            shared=self._shared,
         )
         probe = PROBES.get(stream.target.proto)
         if probe is None:
@@ -369,6 +376,17 @@ class _Load:
             if not line:
                 self._crowded.discard(stream)
         self._draining = False
+
+    def _another(self, index: int, seq: int) -> int | None:
+        """One more attempt at a request that is just ending: its row's number; None where there may be none."""
+        number = seq + ATTEMPT
+        if self._stopped or self._planned - self._further > ATTEMPT or number >= ATTEMPT * MAX_ATTEMPTS:
+            return None
+        self._further += 1
+        self._planned += 1
+        self._flying[index] += 1
+        self._total += 1
+        return number
 
     def _dropped(self, number: int) -> None:
         self._socket_drops += number

@@ -27,8 +27,17 @@ def gap_us(*, streams: int, rate: float, duration_s: float) -> float:
     return min(1e6 / rate, duration_s * 1e6) / max(1, streams)
 
 
-def due_order(*, requests: Sequence[int], rate: float, duration_s: float, offset: float = 0.0) -> Iterator[Due]:
+def due_order(
+    *,
+    requests: Sequence[int],
+    rate: float,
+    duration_s: float,
+    offset: float = 0.0,
+    together: Sequence[bool] = (),
+) -> Iterator[Due]:
     """Every request of the share in the order it is due; seq counts from 0 in that order.
+
+    A stream that is `together` is due at the very moments of the one before it.
 
     `requests[s]` is the number due in stream s, `rate` in requests/s of each stream. Where less than one request fits
     into the duration, the streams are spread over the duration instead of over one period.
@@ -36,6 +45,9 @@ def due_order(*, requests: Sequence[int], rate: float, duration_s: float, offset
     period_us = 1e6 / rate
     step_us = gap_us(streams=len(requests), rate=rate, duration_s=duration_s)
     phases = [step_us * (stream + offset) for stream in range(len(requests))]
+    for stream, joined in enumerate(together):
+        if joined and stream:
+            phases[stream] = phases[stream - 1]
     seq = 0
     for number in range(max(requests, default=0)):
         base_us = number * period_us

@@ -11,8 +11,8 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from producers.probes.poller import Poller
 from producers.rows import Row
@@ -20,6 +20,11 @@ from topics.outcome import Outcome
 from topics.task_rounds import RoundScheduled, Target
 
 log = logging.getLogger(__name__)
+
+
+# What the numbers of a request's attempts differ by; so many attempts at most have a number.
+ATTEMPT = 1 << 24
+MAX_ATTEMPTS = 200
 
 
 class Attempt(Protocol):
@@ -36,7 +41,10 @@ class Setup:
     """Everything a channel is made of. Times are µs of the load's monotonic clock.
 
     Each request ends in one `report(row)`, or in one `give_up(index, cause)` when our own machine could not send it.
-    A datagram socket tells `dropped` as it is closed how many datagrams the kernel had no room for in it.
+    A probe that tries a request again asks for `another(index, seq)` before it reports the attempt that failed: the
+    number of the new attempt's row, or None. The attempt is the number divided by ATTEMPT. `shared` is one for all
+    channels of a share. A datagram socket tells `dropped` as it is closed how many datagrams the kernel had no room for
+    in it.
     """
 
     round_: RoundScheduled
@@ -52,6 +60,8 @@ class Setup:
     clock: Callable[[], int]
     poller: Poller
     dropped: Callable[[int], None] = lambda _: None
+    another: Callable[[int, int], int | None] = lambda _, __: None
+    shared: dict[object, Any] = field(default_factory=dict)
 
 
 class Channel(Protocol):

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, cast
 
 from producers.own_sockets import drops_of
 from producers.probes import marking, net_errors
-from producers.probes.base import LocalTrouble, Setup, bind_source, classify, is_literal, socket_family
+from producers.probes.base import ATTEMPT, LocalTrouble, Setup, bind_source, classify, is_literal, socket_family
 from producers.probes.poller import READABLE
 from topics.outcome import Outcome
 
@@ -141,6 +141,10 @@ class DatagramChannel:
                 return
         self._turn = (self._turn + 1) % len(self.sockets)
         self.sockets[self._turn].send(seq, planned_us, sent_us, 0)
+
+    def follow(self, query: "Query", answer: Answer) -> Callable[[], None] | None:
+        """What to do after this one's row, if anything: a further attempt, whose row has its number by then."""
+        return None
 
     def close(self) -> None:
         """Close the sockets."""
@@ -341,6 +345,7 @@ class DatagramSocket:
         setup.pending.pop(query, None)
         took_us = done_us - query.sent_us
         came, self.unasked = self.unasked + (size > 0), 0
+        then = self.channel.follow(query, answer)
         setup.report(
             (
                 query.seq,
@@ -365,10 +370,12 @@ class DatagramSocket:
                 answer.min_rtt_us,
                 self.channel.messages.req_bytes,
                 size if answer.resp_bytes < 0 else answer.resp_bytes,
-                0,
+                query.seq // ATTEMPT,
                 answer.there_us,
             )
         )
+        if then is not None:
+            then()
 
     def close(self) -> None:
         """Close; no request may be under way."""

@@ -1,12 +1,15 @@
 """DNS queries over UDP, TCP and TLS (RFC 1035, 7766, 7858). Messages are made by dnspython, once, off the hot path.
 
 Any whole reply to our question in time is `ok`, whatever its rcode, as kdoctor has it: NXDOMAIN is an answer. `status`
-is the rcode, `error` its name where it is not NOERROR, or `truncated`. Each attempt is a row; a truncated reply is not
-asked again over TCP. A reply to another question is `bad_reply`; a datagram with an unknown id answers nobody and is
-dropped.
+is the rcode, `error` its name where it is not NOERROR, or `truncated`. A task that names an rcode gets `dns_error` for
+any other. A reply to another question is `bad_reply`; a datagram with an unknown id answers nobody and is dropped.
+
+Each attempt is a row (see dns_attempts); two queries of one moment from one port are dns_race's.
 """
 
+import ssl
 import struct
+from dataclasses import replace
 from functools import lru_cache
 
 import dns.exception
@@ -15,9 +18,11 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from producers.probes.base import BadReply, Channel, Closed, Setup
+from producers.probes.base import BadReply, Channel, Closed, Setup, is_literal
 from producers.probes.codec import Reply, Wire
 from producers.probes.datagram import Answer, DatagramChannel, Numbered
+from producers.probes.dns_attempts import AttemptsChannel, as_attempts
+from producers.probes.dns_race import RaceChannel
 from producers.probes.stream import StreamChannel
 from producers.probes.tls import unverified
 from topics.outcome import Outcome
@@ -34,13 +39,26 @@ def channel(setup: Setup) -> Channel:
     if request is None:
         raise ValueError("a DNS target in a round without a DNS question")
     query = question(domain=request.domain, record_type=setup.target.record_type or request.record_type)
+    expected = setup.round_.expect.rcode
+    if request.race:
+        if not is_literal(setup.target.address):
+            raise ValueError(f"a race needs a server's address, found the name {setup.target.address!r}")
+        return RaceChannel(setup, UdpMessages(query, expected))
+    if request.protocol == "udp" and (request.attempts > 1 or request.tcp_fallback):
+        over_tcp = replace(setup, report=as_attempts(setup.report)) if request.tcp_fallback else None
+        tcp = StreamChannel(over_tcp, _wire(query, expected, None)) if over_tcp is not None else None
+        return AttemptsChannel(setup, UdpMessages(query, expected), attempts=request.attempts, tcp=tcp)
     if request.protocol == "udp":
-        return DatagramChannel(setup, UdpMessages(query))
+        return DatagramChannel(setup, UdpMessages(query, expected))
     if request.protocol not in ("tcp", "tcp-tls"):
         raise ValueError(f"DNS protocol {request.protocol!r}, expected udp, tcp or tcp-tls")
     # kdoctor does not verify a DNS server's certificate, and a task has no field for its authority.
     tls = unverified() if request.protocol == "tcp-tls" else None
-    return StreamChannel(setup, Wire(codec=lambda: DnsCodec(query), req_bytes=len(query), tls=tls))
+    return StreamChannel(setup, _wire(query, expected, tls))
+
+
+def _wire(query: bytes, expected: int | None, tls: ssl.SSLContext | None) -> Wire:
+    return Wire(codec=lambda: DnsCodec(query, expected), req_bytes=len(query), tls=tls)
 
 
 def question(*, domain: str, record_type: str) -> bytes:
@@ -58,8 +76,8 @@ def numbered(query: bytes, number: int) -> bytes:
     return struct.pack("!H", number) + query[2:]
 
 
-def judged(query: bytes, reply: bytes) -> tuple[Outcome, str, int]:
-    """(outcome, error, rcode) of a message that bears our id."""
+def judged(query: bytes, reply: bytes, expected: int | None = None) -> tuple[Outcome, str, int]:
+    """(outcome, error, rcode) of a message that bears our id; `expected` is the rcode that the task wants."""
     if len(reply) < HEADER_BYTES:
         return Outcome.bad_reply, "short_message", 0
     _, flags, questions = struct.unpack_from("!HHH", reply)
@@ -72,6 +90,8 @@ def judged(query: bytes, reply: bytes) -> tuple[Outcome, str, int]:
         # Names are compared without case: a server may mix it (0x20) or not keep it.
         if questions != 1 or reply[HEADER_BYTES:end].lower() != query[HEADER_BYTES:end].lower():
             return Outcome.bad_reply, "question_mismatch", rcode
+    if expected is not None and rcode != expected:
+        return Outcome.dns_error, _rcode_name(rcode), rcode
     if rcode:
         return Outcome.ok, _rcode_name(rcode), rcode
     return Outcome.ok, "truncated" if flags & _TC else "", 0
@@ -85,9 +105,10 @@ def _rcode_name(rcode: int) -> str:
 class UdpMessages(Numbered):
     """DNS as datagrams."""
 
-    def __init__(self, query: bytes) -> None:
+    def __init__(self, query: bytes, expected: int | None = None) -> None:
         self.req_bytes = len(query)
         self._query = query
+        self._expected = expected
         self._rest = query[2:]
         self._known: dict[bytes, Answer] = {}
 
@@ -106,7 +127,7 @@ class UdpMessages(Numbered):
         if known is None:
             if len(self._known) >= _MEMORY_ENTRIES:
                 self._known.clear()
-            outcome, error, rcode = judged(self._query, data)
+            outcome, error, rcode = judged(self._query, data, self._expected)
             known = Answer(outcome, error, rcode)
             if len(rest) <= _MEMORY_BYTES:
                 self._known[rest] = known
@@ -118,8 +139,9 @@ class UdpMessages(Numbered):
 class DnsCodec:
     """DNS on a stream: each message behind its length; one query under way."""
 
-    def __init__(self, query: bytes) -> None:
+    def __init__(self, query: bytes, expected: int | None = None) -> None:
         self._query = query
+        self._expected = expected
         self._number = 0
         self._buffer = b""
 
@@ -142,7 +164,7 @@ class DnsCodec:
             raise BadReply("short_message")
         if int.from_bytes(message[:2], "big") != self._number:
             raise BadReply("wrong_id")
-        outcome, error, rcode = judged(self._query, message)
+        outcome, error, rcode = judged(self._query, message, self._expected)
         return Reply(outcome, error, rcode, "", len(message), outcome is Outcome.ok and not extra)
 
     def eof(self) -> Reply:

@@ -8,6 +8,7 @@ from controller.resolve import Resolved, resolve
 from controller.rounds import build_round
 from controller.schedule import timing
 from controller.tasks import Task, load_tasks
+from controller.tasks.problems import TaskFileErrors
 from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_reach, report
 from topics import share
 from topics.mesh_members import digest
@@ -187,6 +188,44 @@ def test_ipv6_servers_are_asked_for_aaaa() -> None:
     assert found.dns is not None
     assert (found.targets[0].record_type, found.dns.protocol) == ("AAAA", "tcp")
     assert found.targets[0].name.startswith("typeAAAA_[fd00::a]:53_")
+
+
+def test_a_race_asks_each_server_twice_at_once() -> None:
+    found = dns("{target: {targetDns: {testIPv6: true}}, request: {race: true}}")
+    assert [(t.address, t.record_type, t.together) for t in found.targets] == [
+        ("10.96.0.10", "A", False),
+        ("10.96.0.10", "AAAA", True),
+        ("fd00::a", "A", False),
+        ("fd00::a", "AAAA", True),
+    ]
+    assert found.dns is not None
+    assert found.dns.race
+
+
+def test_what_a_task_says_of_attempts_and_rcodes_reaches_the_round() -> None:
+    text = "apiVersion: kdoctor.io/v1beta1\nkind: Netdns\nmetadata: {name: a}\nspec: "
+    round_ = build(text + "{request: {attempts: 3, tcpFallback: true}, expect: {rcode: NXDOMAIN}}")
+    assert round_.dns is not None
+    assert (round_.dns.attempts, round_.dns.tcp_fallback, round_.expect.rcode) == (3, True, 3)
+    plain = build(text + "{}")
+    assert plain.dns is not None
+    # As kdoctor has it: one attempt, and whatever rcode comes in time.
+    assert (plain.dns.attempts, plain.dns.tcp_fallback, plain.dns.race, plain.expect.rcode) == (1, False, False, None)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "race: true, protocol: tcp",
+        "race: true, attempts: 2",
+        "attempts: 2, protocol: tcp",
+        "attempts: 6",
+        "attempts: 0",
+    ],
+)
+def test_options_of_dns_that_do_not_fit_together_are_refused(request_: str) -> None:
+    with pytest.raises(TaskFileErrors, match=r"attempts|race"):
+        dns(f"{{request: {{{request_}}}}}")
 
 
 def test_a_dns_service_that_does_not_exist_is_listed() -> None:

@@ -65,7 +65,7 @@ class Lab:
         self, *, rate: float = 200.0, duration_s: float = 0.05, timeout_ms: int = 150, **more: Any
     ) -> RoundScheduled:
         """A short round."""
-        more["expect"] = Expect(status_code=more.pop("status_code", None))
+        more["expect"] = Expect(status_code=more.pop("status_code", None), rcode=more.pop("rcode", None))
         return RoundScheduled(
             round_id=0xAB,
             number=1,
@@ -141,7 +141,7 @@ class Lab:
         )
         rows.seal()
         seen = unpacked(batches)
-        assert account.planned == requests * len(targets)
+        assert account.planned == requests * len(targets) + account.further
         assert account.sent == rows.count == len(seen)
         assert account.sent + account.unsent == account.planned
         assert sum(count for _, count in account.unsent_causes) == account.unsent

@@ -100,6 +100,23 @@ def published(state: RoundState, *, final: bool) -> RoundState:
     return RoundState(head=msgspec.structs.replace(state.head, published=told), shares=state.shares)
 
 
+def test_further_attempts_of_an_agent_are_owed_as_soon_as_it_says_so() -> None:
+    more = [
+        *BOTH[:-2],
+        stored(("a", 1, 2, 30)),
+        finished("a", planned=1030, sent=1030, further=30, rows=1030, batches=3),
+    ]
+    state = after([*more, finished("b")])
+    assert due(state) == "final"
+    assert complete(state=state, planned=PLANNED)
+    told = accounts(state)["a"]
+    assert (told.planned, told.stored, told.unexplained) == (1030, 1030, 0)
+    # One of them not stored: seen.
+    lacking = after([*BOTH[:-2], finished("a", planned=1030, further=30), finished("b")])
+    assert accounts(lacking)["a"].unexplained == 30
+    assert not complete(state=lacking, planned=PLANNED)
+
+
 def test_a_round_is_due_when_everything_expected_is_stored() -> None:
     for count in range(len(BOTH)):
         assert due(after(BOTH[:count])) == "nothing"

@@ -84,6 +84,18 @@ def test_rows_that_an_ended_load_owes_are_not_declared_away() -> None:
     assert told.planned - told.sent - told.unsent - told.declared_missing == 100
 
 
+@pytest.mark.parametrize(("ended", "further", "missing"), [(True, 40, 0), (False, 20, 0)])
+def test_further_attempts_are_part_of_what_was_planned(ended: bool, further: int, missing: int) -> None:
+    """One that died did not say how many there were: those beyond what was owed are known at least."""
+    story = Story()
+    tail = [Ended(unsent=20, further=40)] if ended else []
+    for event in (BEGAN, Sealed(batch_seq=0, rows=500), Sealed(batch_seq=1, rows=520), *tail):
+        story.apply(event)
+    told = account(story=story, agent="a", node="n", at_us=9)
+    assert (told.further, told.planned, told.declared_missing) == (further, 1000 + further, missing)
+    assert told.planned == told.sent + told.unsent + told.declared_missing
+
+
 def test_causes_are_told_together() -> None:
     story = Story()
     for event in (BEGAN, Sealed(batch_seq=0, rows=500), Lost(batch_seq=0, rows=500, cause="spool evicted")):
