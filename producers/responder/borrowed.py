@@ -1,5 +1,6 @@
 """A socket object on a descriptor that belongs to somebody else: the event loop's transport."""
 
+import os
 import socket
 
 
@@ -18,3 +19,19 @@ class BorrowedSocket(socket.socket):
 
     def __del__(self) -> None:
         self.give_back()
+
+
+class CopiedSocket(socket.socket):
+    """A descriptor of its own for somebody else's socket: it can be read when the other's is closed already.
+
+    The connection ends with the last descriptor, so whoever has this one gives it back soon.
+    """
+
+    @classmethod
+    def of(cls, shared: socket.socket) -> "CopiedSocket":
+        """A copy of `shared`'s descriptor. Raises OSError where there is none left."""
+        return cls(shared.family, socket.SOCK_STREAM, fileno=os.dup(shared.fileno()))
+
+    def give_back(self) -> None:
+        """Close it; may be called again."""
+        self.close()

@@ -16,7 +16,7 @@ import httptools
 from producers import mark
 from producers.mark import Mark
 from producers.receipts import Receipts
-from producers.responder.borrowed import BorrowedSocket
+from producers.responder.borrowed import BorrowedSocket, CopiedSocket
 from producers.responder.echo import Answer, Counters, Request, answer, encoded, probe_answer, trouble
 from producers.responder.segments import Segments
 from topics.outcome import Proto
@@ -97,11 +97,12 @@ class HttpConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._client = f"{peer[0]}:{peer[1]}" if peer else ""
         shared = transport.get_extra_info("socket")
-        # A socket object of our own on the transport's descriptor: the transport's stands in for few calls only.
-        self._sock = BorrowedSocket.of(shared)
-        self.segments = Segments(sock=self._sock, receipts=self._service.receipts)
         # Through TLS only the transport may write.
         self._direct = transport.get_extra_info("ssl_object") is None
+        # A socket object of our own on the transport's descriptor: the transport's stands in for few calls only. A TLS
+        # transport says nothing of the client's end before it has closed its descriptor, so there it is a copy.
+        self._sock = BorrowedSocket.of(shared) if self._direct else CopiedSocket.of(shared)
+        self.segments = Segments(sock=self._sock, receipts=self._service.receipts)
         self._service.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -87,16 +87,18 @@ def close_to(counted: int, dropped: int) -> bool:
     return abs(counted - dropped) <= max(2, 0.03 * dropped)
 
 
+@pytest.mark.parametrize("proto", [Proto.http, Proto.https])
 @pytest.mark.parametrize("way", ["forward", "reverse"])
 def test_random_loss_of_one_way_is_counted_there_and_not_the_other_way(
-    network: Network, tmp_path: Path, way: str
+    network: Network, tmp_path: Path, way: str, proto: Proto
 ) -> None:
     """Kept connections: data and SYNs are counted. Bare ACKs and FINs are not: what they acknowledge is not lost."""
     node, side = ("node-2", "dport") if way == "forward" else ("node-1", "sport")
     round_ = round_of(rate=1500, seconds=2)
-    loss = random_loss(0.02, port=HTTP, side=side)
+    loss = random_loss(0.02, port=PORTS[proto], side=side)
     with serving(network, "node-2", tmp_path) as server, dropping(network, node, loss) as drops:
-        rows = asked(network, "node-1", tmp_path, round_=round_, targets=[(target(network, "node-2"), 3000)])
+        targets = [(target(network, "node-2", proto=proto), 3000)]
+        rows = asked(network, "node-1", tmp_path, round_=round_, targets=targets)
         receipts, sent_again = server.take()
         dropped = drops.counts()
     both = ways(rows, receipts)

@@ -7,8 +7,10 @@ the real agent would put into Kafka. As a module: what the tests start, and the 
 import argparse
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import msgspec
 import uvloop
 
 from kpatrol.lab.netns import Network, run_in
+from kpatrol.lab.tls import Authority
 from producers.batches import Batches, receipts_envelope
 from producers.config import Identity, Serving
 from producers.load.engine import run_load
@@ -34,7 +37,7 @@ from topics.task_rounds import HttpRequest, MembersRef, RoundScheduled, Target
 
 ROUND_ID = 0xAB
 START_US = 1_790_000_000_000_000
-PORTS = {Proto.http: 8080, Proto.tcp: 8081, Proto.udp: 8082}
+PORTS = {Proto.http: 8080, Proto.tcp: 8081, Proto.udp: 8082, Proto.https: 8443}
 ME = Path(__file__)
 
 
@@ -49,13 +52,25 @@ def keep(out: str, number: int, value: bytes) -> None:
     Path(f"{out}.{number}").write_bytes(value)
 
 
+def certified(name: str) -> ssl.SSLContext:
+    """What the HTTPS server shows, by an authority that is forgotten at once."""
+    papers = Authority(name="test").server_certificate(name=name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        cert, key = Path(folder, "cert.pem"), Path(folder, "key.pem")
+        cert.write_text(papers.certificate_pem)
+        key.write_text(papers.key_pem)
+        context.load_cert_chain(cert, key)
+    return context
+
+
 async def answer(given: argparse.Namespace) -> None:
     """Serve; every line of input is a command: `take` writes what was received since and says what was sent again."""
     receipts, loop, number = Receipts(), asyncio.get_running_loop(), 0
     before = retransmitted()
     ports = {f"{proto.name}_port": port for proto, port in PORTS.items()}
     responder = await serve(
-        agent=given.agent, incarnation=given.incarnation, address=given.address, https_port=0, tls=None,
+        agent=given.agent, incarnation=given.incarnation, address=given.address, tls=certified(given.agent),
         receipts=receipts, **ports,
     )  # fmt: skip
     print("ready", flush=True)

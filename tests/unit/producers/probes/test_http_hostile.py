@@ -198,7 +198,9 @@ def test_memory_does_not_grow_with_the_replies(lab: Any) -> None:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\n" + os.urandom(8).hex().encode())
 
         async with lab.server(serve) as port:
-            _, rows = await lab.load(lab.target(port=port), requests=300, rate=3000, http=HttpRequest())
+            _, rows = await lab.load(
+                lab.target(port=port), requests=300, rate=3000, timeout_ms=2000, http=HttpRequest()
+            )
         assert {row.outcome for row in rows} == {Outcome.ok}
         assert {row.resp_bytes for row in rows} == {16}
 
