@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import dns.flags
@@ -13,6 +15,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
+from kpatrol.lab.tls import Authority
 from producers.probes.base import BadReply, Closed
 from producers.probes.dns import DnsCodec, judged, numbered, question
 from topics.outcome import Outcome, Proto
@@ -252,6 +255,26 @@ def test_a_tcp_connection_is_kept(lab: Any) -> None:
         # On a machine that stands still for 25 ms the second request finds no connection free and opens its own.
         assert connected[0]
         assert not all(connected)
+
+    lab.run(scene)
+
+
+def test_a_connection_by_tls_is_kept(lab: Any, tmp_path: Path) -> None:
+    """DoT: one handshake, whose time is its own; the certificate is nobody's business, as in kdoctor."""
+    papers = Authority(name="test").server_certificate(name="dns.example")
+    cert, key = tmp_path / "dns.crt", tmp_path / "dns.key"
+    cert.write_text(papers.certificate_pem)
+    key.write_text(papers.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+
+    async def scene() -> None:
+        async with lab.server(_tcp(good), ssl=context) as port:
+            target = lab.target(port=port, proto=Proto.dns)
+            _, rows = await lab.load(target, requests=3, rate=10, timeout_ms=2000, dns=ask("tcp-tls"))
+        assert {(row.outcome, row.error) for row in rows} == {(Outcome.ok, "")}
+        assert rows[0].tls_us > 0
+        assert not all(row.tls_us > 0 for row in rows)
 
     lab.run(scene)
 
