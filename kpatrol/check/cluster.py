@@ -21,7 +21,7 @@ from kpatrol.check.gather import Broken
 from kpatrol.check.manifests import CONTAINER, LABEL
 from topics.mesh_members import Member
 
-ATTACH = ["python", "-m", "producers.attached", "relay"]
+ATTACH = ["python3", "-m", "producers.attached", "relay"]
 FIELD_MANAGER = "kpatrol-check"
 _STDIN, _STDOUT, _STDERR, _ERROR = 0, 1, 2, 3
 _REFUSED = 403

@@ -109,7 +109,7 @@ def _container(config: CheckConfig, flavour: Flavour, image: str) -> dict[str, A
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": config.image_pull_policy,
-        "command": ["python", "-m", "producers.attached"],
+        "command": ["python3", "-m", "producers.attached"],
         "env": [
             *({"name": n, "valueFrom": {"fieldRef": {"fieldPath": path}}} for n, path in fields.items()),
             *({"name": name, "value": value} for name, value in values.items()),
