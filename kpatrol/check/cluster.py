@@ -142,7 +142,7 @@ class Cluster:
         scheme = "wss" if parts.scheme == "https" else "ws"
         url = urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
         headers: dict[str, str] = {}
-        self._client.update_params_for_auth(headers, [], ["BearerToken"])
+        self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
         try:
             async with (
                 aiohttp.ClientSession() as session,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kpatrol.check.gather import Gathered
@@ -28,9 +27,9 @@ class Judged:
     unfit: frozenset[str]
 
 
-def judged(*, rounds: Sequence[tuple[Site, RoundScheduled]], gathered: Gathered, at_us: int) -> list[Judged]:
+def judged(*, gathered: Gathered, at_us: int) -> list[Judged]:
     """Each round's verdict, final: nothing more can come."""
-    return [_judged(site, round_, gathered, at_us) for site, round_ in rounds]
+    return [_judged(site, round_, gathered, at_us) for site, round_ in gathered.rounds]
 
 
 def _judged(site: Site, round_: RoundScheduled, gathered: Gathered, at_us: int) -> Judged:

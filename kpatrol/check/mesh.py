@@ -69,18 +69,19 @@ Key = tuple[str, str, str]
 
 
 def rounds(
-    *, asked: Asked, ways: Sequence[Way], run: str, start_us: int, only: Collection[Key] | None = None
+    *, asked: Asked, ways: Sequence[Way], run: str, only: Collection[Key] | None = None
 ) -> list[tuple[Site, RoundScheduled]]:
-    """The rounds of a check, each with the site whose agents run it. ``run`` makes the ids unique.
+    """The rounds of a check, each with the site whose agents run it. ``run`` makes the ids unique; times count
+    from the start, which is fixed when the agents are attached.
 
     With ``only`` a source's round has those targets alone; its site then holds that source alone.
     """
-    whole = _all(asked, ways, run, start_us)
-    return whole if only is None else _narrowed(asked, whole, only, run, start_us)
+    whole = _all(asked, ways, run)
+    return whole if only is None else _narrowed(asked, whole, only, run)
 
 
 def _narrowed(
-    asked: Asked, whole: Sequence[tuple[Site, RoundScheduled]], only: Collection[Key], run: str, start_us: int
+    asked: Asked, whole: Sequence[tuple[Site, RoundScheduled]], only: Collection[Key], run: str
 ) -> list[tuple[Site, RoundScheduled]]:
     wanted: dict[tuple[str, str], list[Target]] = {}
     sources: dict[tuple[str, str], tuple[Site, Member]] = {}
@@ -95,20 +96,20 @@ def _narrowed(
     for key, targets in wanted.items():
         site, member = sources[key]
         alone = Site(name=f"{site.name}/{member.node}", members=(member,), mapped=site.mapped)
-        made.append((alone, _round(asked, alone, run, start_us, len(made) + 1, targets=tuple(targets))))
+        made.append((alone, _round(asked, alone, run, len(made) + 1, targets=tuple(targets))))
     return made
 
 
-def _all(asked: Asked, ways: Sequence[Way], run: str, start_us: int) -> list[tuple[Site, RoundScheduled]]:
+def _all(asked: Asked, ways: Sequence[Way], run: str) -> list[tuple[Site, RoundScheduled]]:
     made: list[tuple[Site, RoundScheduled]] = []
     for site, other in ways:
         mesh, targets = _peers(asked, site, other)
         if mesh is not None or targets:
-            made.append((site, _round(asked, site, run, start_us, len(made) + 1, mesh=mesh, targets=targets)))
+            made.append((site, _round(asked, site, run, len(made) + 1, mesh=mesh, targets=targets)))
     for site in {source.name: source for source, _ in ways}.values():
         fixed = (*(_dns(asked) if "dns" in asked.protocols else ()), *_custom(asked))
         if fixed:
-            made.append((site, _round(asked, site, run, start_us, len(made) + 1, targets=fixed)))
+            made.append((site, _round(asked, site, run, len(made) + 1, targets=fixed)))
     return made
 
 
@@ -163,7 +164,7 @@ def _custom(asked: Asked) -> tuple[Target, ...]:
 
 
 def _round(
-    asked: Asked, site: Site, run: str, start_us: int, number: int, *, targets: tuple[Target, ...],
+    asked: Asked, site: Site, run: str, number: int, *, targets: tuple[Target, ...],
     mesh: Mesh | None = None,
 ) -> RoundScheduled:  # fmt: skip
     spread_us = int(asked.duration_s * 1e6) + asked.timeout_ms * 1000
@@ -173,8 +174,8 @@ def _round(
         task_uid=run,
         task=TASK,
         kind=KIND,
-        start_us=start_us,
-        deadline_us=start_us + spread_us + GRACE_US,
+        start_us=0,
+        deadline_us=spread_us + GRACE_US,
         duration_s=asked.duration_s,
         rate=asked.rate,
         timeout_ms=asked.timeout_ms,

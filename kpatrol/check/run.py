@@ -25,9 +25,6 @@ from topics.mesh_members import Member
 from topics.outcome import Layer
 
 POLL_S = 1.0
-# From attaching to the first request: streams through an API server and, on a slow machine, the relays' own start.
-LEAD_S = 3.0
-LEAD_PER_AGENT_S = 0.1
 GONE_S = 60.0
 _LAYERS: dict[Flavour, Layer] = {"pod": Layer.pod, "host": Layer.host}
 
@@ -180,18 +177,18 @@ async def _measure(config: CheckConfig, parties: Sequence[_Party], told: Told, o
         why = "; ".join(f"{each.state.node}: {each.state.why}" for each in apart[:5])
         raise CannotCheck(f"no agent is ready: {why or 'the cluster has no node for it'}")
     dns = await asyncio.to_thread(parties[0].cluster.dns_server) if "dns" in config.protocols else ""
-    lead_s = LEAD_S + LEAD_PER_AGENT_S * len(everyone)
     planned = rounds(
         asked=config.asked(dns_server=dns),
         ways=ways(config, sites),
         run=parties[0].run,
-        start_us=gather.now_us() + int(lead_s * 1e6),
         only=only,
     )
     if not planned:
         return Result(rows=(), apart=apart, verdicts=(), changes={} if only is not None else None)
-    gathered = await gather.run(rounds=planned, attach=_attach(config, parties), told=_teller(planned, told))
-    found = judged(rounds=planned, gathered=gathered, at_us=gather.now_us())
+    told.step(f"attaching to {len(everyone)} agents")
+    attach = _attach(config, parties)
+    gathered = await gather.run(rounds=planned, attach=attach, told=_teller(planned, told), attach_s=config.wait_s)
+    found = judged(gathered=gathered, at_us=gather.now_us())
     return Result(rows=rows(found), apart=apart, verdicts=[each.verdict for each in found])
 
 
@@ -221,10 +218,12 @@ def _attach(config: CheckConfig, parties: Sequence[_Party]) -> Attach:
 
 def _teller(planned: Sequence[tuple[Site, Any]], told: Told) -> Callable[[Gathered], None]:
     of = sum(round_.planned for _, round_ in planned)
-    ends_us = max(round_.start_us + int(round_.duration_s * 1e6) + round_.timeout_ms * 1000 for _, round_ in planned)
 
     def tell(gathered: Gathered) -> None:
-        done = sum(batch.rows.num_rows for batch in gathered.batches)
-        told.progress(done=done, of=of, left_s=max(0.0, (ends_us - gather.now_us()) / 1e6))
+        # Before the start the rounds have no times yet.
+        ends_us = max(r.start_us + int(r.duration_s * 1e6) + r.timeout_ms * 1000 for _, r in gathered.rounds)
+        if any(r.start_us for _, r in gathered.rounds):
+            done = sum(batch.rows.num_rows for batch in gathered.batches)
+            told.progress(done=done, of=of, left_s=max(0.0, (ends_us - gather.now_us()) / 1e6))
 
     return tell
