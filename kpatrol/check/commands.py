@@ -41,6 +41,7 @@ class Teller:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._told_s = 0.0
+        self._done = -1
 
     def step(self, text: str) -> None:
         """What happens now."""
@@ -58,8 +59,8 @@ class Teller:
                 self._task = self._bar.add_task("requests", total=of, left="")
                 self._bar.start()
             self._bar.update(self._task, completed=done, left=f"{left_s:.0f} s left")
-        elif time.monotonic() - self._told_s > 2 or done >= of:
-            self._told_s = time.monotonic()
+        elif time.monotonic() - self._told_s > 2 or done >= of > self._done:
+            self._told_s, self._done = time.monotonic(), done
             click.echo(f"{done} of {of} requests recorded, {left_s:.0f} s left", err=True)
 
     def close(self) -> None:
