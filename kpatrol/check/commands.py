@@ -162,7 +162,11 @@ def resume(**given: Any) -> None:
     if before.version != STATE_VERSION:
         raise Trouble(f"{path}: version: found {before.version}, allowed: {STATE_VERSION}")
     if not before.pairs and not before.nodes:
-        click.echo(f"{path}: everything was good in the last check; nothing to ask again")
+        click.echo(f"{path}: everything was good in the last check; nothing to ask again", err=given["json_"])
+        if given["json_"]:
+            from kpatrol.check.result import Result, as_json
+
+            click.echo(json.dumps(as_json(Result(rows=(), apart=(), verdicts=(), changes={}), strict=False), indent=2))
         sys.exit(0)
     sys.exit(_check(given, only=before))
 
