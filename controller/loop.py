@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
@@ -16,7 +16,7 @@ from controller import plan as plans
 from controller.health import Pulse
 from controller.observed import Observed
 from controller.place import Lead, StatusSink, TaskSource
-from controller.plan import Action, Settings, plan
+from controller.plan import Action, Ground, Settings, plan
 from controller.publish import Publisher
 from controller.report_api.live import LiveTask
 from controller.status import memory_from
@@ -183,7 +183,17 @@ class Controller:
 
     def _here(self) -> Settings:
         book = self._source.book()
-        return replace(self._settings, book=book or self._settings.book, sites=self._source.sites())
+        return replace(
+            self._settings, book=book or self._settings.book, sites=self._source.sites(), grounds=self._grounds()
+        )
+
+    def _grounds(self) -> Mapping[str, Ground]:
+        """Agents of tasks' own, after whatever of them is missing was asked for."""
+        finished = {
+            str(document["metadata"].get("uid")): document["status"].get("finishTime", "")
+            for document in self._observed.written.values()
+        }
+        return self._source.grounds(list(self._desired.values()), finished=finished)
 
     async def _tell_of_the_cluster(self, publisher: Publisher) -> None:
         for event in self._source.cluster_events(now_us()):
@@ -248,13 +258,13 @@ class Controller:
         patience_us = now_us() + PATIENCE_US
         match action:
             case plans.PublishMembers(epoch):
-                observed.members_sent = epoch.number
+                observed.members_sent[epoch.group] = epoch.number
                 records = mesh_members.chunks(
                     group=epoch.group, epoch=epoch.number, at_us=epoch.at_us, members=epoch.members
                 )
                 for record in records:
                     if not await publisher.send(mesh_members.TOPIC, record, until_us=patience_us):
-                        observed.members_sent = 0
+                        observed.members_sent[epoch.group] = 0
                 log.info("members: epoch %d, %d agents", epoch.number, len(epoch.members))
             case plans.PublishRound(round=round_, skipped=skipped):
                 await self._publish_round(round_, skipped, publisher)
@@ -308,8 +318,7 @@ class Controller:
 
     def _saw_members(self, followed: Followed[mesh_members.MembersChunk]) -> None:
         assert followed.record is not None
-        if followed.record.group == self._settings.group:
-            self._observed.saw_members(followed.record)
+        self._observed.saw_members(followed.record)
 
     def _heard(self, followed: Followed[agent_reports.AgentReport]) -> None:
         assert followed.record is not None

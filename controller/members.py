@@ -56,6 +56,8 @@ class Roster:
 
     agents: dict[str, Heard] = field(default_factory=dict)
     slots: dict[int, tuple[str, str]] = field(default_factory=dict)
+    # Of the groups beside the default one: agents of a task's own.
+    own_slots: dict[str, dict[int, tuple[str, str]]] = field(default_factory=dict)
     newest_us: int = 0
     resumed_us: int = 0
 
@@ -77,10 +79,15 @@ class Roster:
         self.resumed_us = at_us
         self.newest_us = max(self.newest_us, at_us)
 
-    def seat(self, members: tuple[Member, ...]) -> None:
+    def slots_of(self, group: str) -> dict[int, tuple[str, str]]:
+        """Slot → agent and node of a group."""
+        return self.slots if group == GROUP else self.own_slots.setdefault(group, {})
+
+    def seat(self, members: tuple[Member, ...], *, group: str = GROUP) -> None:
         """Remembers the slots of a published membership."""
+        slots = self.slots_of(group)
         for member in members:
-            self.slots[member.slot] = (member.agent, member.node)
+            slots[member.slot] = (member.agent, member.node)
 
     def silent(self, agent: str) -> bool:
         """True when the agent missed three intervals. An agent never heard is silent once others had that time."""
@@ -172,7 +179,7 @@ def next_epoch(
         return None
     if newest is not None and now_us - newest.at_us < EPOCH_LEAST_US:
         return None
-    members = seated(reports, slots=roster.slots, sites=sites)
+    members = seated(reports, slots=roster.slots_of(group), sites=sites)
     mark = digest(members)
     if newest is not None and mark == newest.digest:
         return None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.members import Epoch, Roster
+from controller.members import GROUP, Epoch, Roster
 from controller.verdicts import Judged, judged, newer
 from topics.mesh_members import MembersChunk, Memberships
 from topics.round_verdicts import RoundVerdict
@@ -37,6 +37,8 @@ class Observed:
 
     roster: Roster = field(default_factory=Roster)
     epochs: dict[int, Epoch] = field(default_factory=dict)
+    # Of the groups beside the default one: agents of a task's own, by the task's uid.
+    own_epochs: dict[str, dict[int, Epoch]] = field(default_factory=dict)
     rounds: dict[str, dict[int, RoundScheduled]] = field(default_factory=dict)
     cancelled: set[int] = field(default_factory=set)
     judged: dict[str, dict[int, Judged]] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Observed:
     written: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     # Sent by this process: the topics' own echo clears or confirms it.
     publishing: dict[str, int] = field(default_factory=dict)
-    members_sent: int = 0
+    members_sent: dict[str, int] = field(default_factory=dict)
     announced: set[int] = field(default_factory=set)
     cancel_sent: set[int] = field(default_factory=set)
     gone_sent: set[tuple[int, str]] = field(default_factory=set)
@@ -53,7 +55,16 @@ class Observed:
     @property
     def newest_epoch(self) -> Epoch | None:
         """The membership that rounds are made for now."""
-        return self.epochs[max(self.epochs)] if self.epochs else None
+        return self.newest(GROUP)
+
+    def epochs_of(self, group: str) -> dict[int, Epoch]:
+        """Number → membership of a group."""
+        return self.epochs if group == GROUP else self.own_epochs.get(group, {})
+
+    def newest(self, group: str) -> Epoch | None:
+        """The membership that a group's rounds are made for now."""
+        epochs = self.epochs_of(group)
+        return epochs[max(epochs)] if epochs else None
 
     def saw_round(self, record: RoundScheduled | RoundCancelled) -> None:
         """Takes a record of task-rounds-v1. The first of a round wins."""
@@ -89,18 +100,19 @@ class Observed:
 
     def saw_members(self, chunk: MembersChunk) -> None:
         """Takes a part of a membership; of two whole memberships of one number the first wins."""
-        if not self._parts.add(chunk) or chunk.epoch in self.epochs:
+        if not self._parts.add(chunk) or chunk.epoch in self.epochs_of(chunk.group):
             return
         members = self._parts.get(group=chunk.group, epoch=chunk.epoch, digest=chunk.digest)
         if members is None:
             return
-        self.epochs[chunk.epoch] = Epoch(
+        epochs = self.epochs if chunk.group == GROUP else self.own_epochs.setdefault(chunk.group, {})
+        epochs[chunk.epoch] = Epoch(
             group=chunk.group, number=chunk.epoch, digest=chunk.digest, at_us=chunk.at_us, members=members
         )
-        self.roster.seat(members)
+        self.roster.seat(members, group=chunk.group)
         self._parts = Memberships()
-        while len(self.epochs) > EPOCHS_KEPT:
-            del self.epochs[min(self.epochs)]
+        while len(epochs) > EPOCHS_KEPT:
+            del epochs[min(epochs)]
 
     def began(self, uid: str, *, at_us: int) -> None:
         """A task was seen for the first time with agents there to run it."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from controller.addressbook import AddressBook
 from controller.members import Site
+from controller.plan import Ground
 from controller.status import Document
 from controller.tasks import Problem, Task
 from topics.cluster_events import ClusterEvent
@@ -29,6 +30,10 @@ class TaskSource(Protocol):
 
     def sites(self) -> Mapping[str, Site]:
         """Node → where it stands."""
+        ...
+
+    def grounds(self, tasks: Sequence[Task], *, finished: Mapping[str, str]) -> Mapping[str, Ground]:
+        """Task uid → agents of its own, for tasks that need them; ``finished`` is uid → end of the last round."""
         ...
 
     def cluster_events(self, at_us: int) -> Sequence[ClusterEvent]:

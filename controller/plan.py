@@ -26,6 +26,16 @@ ANNOUNCE_US = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Who runs a task that has agents of its own: their group, how many there are (0: not ready), what they meet."""
+
+    group: str
+    expected: int
+    book: AddressBook
+    resource: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the operator sets. ``minute_s`` is how long a minute of a schedule lasts."""
 
@@ -36,6 +46,17 @@ class Settings:
     cluster: str = "lab"
     book: AddressBook = field(default_factory=AddressBook)
     sites: Mapping[str, Site] = field(default_factory=dict)
+    grounds: Mapping[str, Ground] = field(default_factory=dict)
+
+    def group_of(self, task: Task) -> str:
+        """The agents that run the task."""
+        ground = self.grounds.get(task.metadata.uid)
+        return ground.group if ground is not None else self.group
+
+    def expected_of(self, task: Task) -> int:
+        """How many of them must be there."""
+        ground = self.grounds.get(task.metadata.uid)
+        return ground.expected if ground is not None else self.expected_agents
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +145,9 @@ def _statuses(
             observed=observed,
             now_us=now_us,
             rounds=timing(task, minute_s=settings.minute_s).rounds,
-            expected_agents=settings.expected_agents,
+            expected_agents=settings.expected_of(task),
+            group=settings.group_of(task),
+            resource=ground.resource if (ground := settings.grounds.get(task.metadata.uid)) is not None else None,
         )
         if observed.written.get(key) != wanted:
             yield WriteStatus(key, wanted)
@@ -134,16 +157,19 @@ def _statuses(
 
 
 def _members(observed: Observed, now_us: int, settings: Settings) -> Iterator[PublishMembers]:
-    epoch = next_epoch(
-        roster=observed.roster,
-        newest=observed.newest_epoch,
-        expected=settings.expected_agents,
-        now_us=now_us,
-        group=settings.group,
-        sites=settings.sites,
-    )
-    if epoch is not None and epoch.number > observed.members_sent:
-        yield PublishMembers(epoch)
+    groups = {settings.group: settings.expected_agents}
+    groups |= {ground.group: ground.expected for ground in settings.grounds.values() if ground.expected}
+    for group, expected in groups.items():
+        epoch = next_epoch(
+            roster=observed.roster,
+            newest=observed.newest(group),
+            expected=expected,
+            now_us=now_us,
+            group=group,
+            sites=settings.sites,
+        )
+        if epoch is not None and epoch.number > observed.members_sent.get(group, 0):
+            yield PublishMembers(epoch)
 
 
 def _cancels(desired: Mapping[str, Task], observed: Observed, now_us: int) -> Iterator[CancelRound]:
@@ -161,20 +187,21 @@ def _cancels(desired: Mapping[str, Task], observed: Observed, now_us: int) -> It
 
 
 def _begins(desired: Mapping[str, Task], observed: Observed, now_us: int, settings: Settings) -> Iterator[BeginTask]:
-    if observed.newest_epoch is None or len(observed.roster.alive(settings.group)) < settings.expected_agents:
-        return
+    groups = {settings.group_of(task): settings.expected_of(task) for task in desired.values()}
+    there = {
+        group: bool(expected) and observed.newest(group) is not None and len(observed.roster.alive(group)) >= expected
+        for group, expected in groups.items()
+    }
     for task in desired.values():
-        if task.metadata.uid not in observed.memory:
+        if task.metadata.uid not in observed.memory and there[settings.group_of(task)]:
             yield BeginTask(task.metadata.uid, now_us)
 
 
 def _rounds(desired: Mapping[str, Task], observed: Observed, now_us: int, settings: Settings) -> Iterator[PublishRound]:
-    epoch = observed.newest_epoch
-    if epoch is None:
-        return
     for task in desired.values():
         memory = observed.memory.get(task.metadata.uid)
-        if memory is not None and task.metadata.uid not in observed.publishing:
+        epoch = observed.newest(settings.group_of(task))
+        if memory is not None and epoch is not None and task.metadata.uid not in observed.publishing:
             yield from _next_round(task, memory, epoch, observed, now_us, settings)
 
 
@@ -205,7 +232,7 @@ def _next_round(
         start_us=max(earliest_us, now_us + settings.lead_time_us),
         timing=times,
         epoch=epoch,
-        book=settings.book,
+        book=ground.book if (ground := settings.grounds.get(task.metadata.uid)) is not None else settings.book,
         cluster=settings.cluster,
         created_us=memory.first_seen_us,
     )
@@ -229,7 +256,7 @@ def _gone(observed: Observed, now_us: int) -> Iterator[DeclareGone]:
 
 
 def _gone_of(round_: RoundScheduled, observed: Observed, now_us: int) -> Iterator[DeclareGone]:
-    epoch = observed.epochs.get(round_.members.epoch)
+    epoch = observed.epochs_of(round_.members.group).get(round_.members.epoch)
     if epoch is None or epoch.digest != round_.members.digest:
         return
     for member in epoch.members:

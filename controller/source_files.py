@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.members import Site
+from controller.plan import Ground
 from controller.status import Document
 from controller.tasks import Limits, Problem, Task, load_paths, task_key
 from controller.tasks.load import SUFFIXES
@@ -64,6 +65,10 @@ class TaskFolder:
 
     def sites(self) -> Mapping[str, Site]:
         """Agents say themselves where they stand."""
+        return {}
+
+    def grounds(self, tasks: Sequence[Task], *, finished: Mapping[str, str]) -> Mapping[str, Ground]:
+        """The shared agents run every task."""
         return {}
 
     def cluster_events(self, at_us: int) -> Sequence[ClusterEvent]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.members import Epoch
+from controller.members import GROUP, Epoch
 from controller.observed import Observed, TaskMemory
 from controller.tasks import NetPatrol, Task
 from controller.tasks.schema import to_plain
@@ -22,10 +22,20 @@ HISTORY_MAX = 10
 VERDICT_WAIT_US = 30_000_000
 
 Document = Mapping[str, Any]
+_SHARED: Mapping[str, str] = {"runtimeName": "kpatrol-agent", "runtimeType": "DaemonSet", "runtimeStatus": "created"}
 
 
-def document(*, task: Task, observed: Observed, now_us: int, rounds: int, expected_agents: int) -> dict[str, Any]:
-    """The task with its status; ``rounds`` is how many it shall have, -1 for ever."""
+def document(
+    *,
+    task: Task,
+    observed: Observed,
+    now_us: int,
+    rounds: int,
+    expected_agents: int,
+    group: str = GROUP,
+    resource: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The task with its status; ``rounds`` is how many it shall have, -1 for ever, ``resource`` its own agents."""
     uid = task.metadata.uid
     memory = observed.memory.get(uid)
     known = observed.rounds.get(uid, {})
@@ -40,8 +50,8 @@ def document(*, task: Task, observed: Observed, now_us: int, rounds: int, expect
         "finish": rounds >= 0 and done >= rounds,
         "history": history,
         "skippedRound": memory.skipped if memory else 0,
-        "resource": {"runtimeName": "kpatrol-agent", "runtimeType": "DaemonSet", "runtimeStatus": "created"},
-        "reasons": _reasons(task, memory, known, observed.newest_epoch, expected_agents),
+        "resource": dict(resource or _SHARED),
+        "reasons": _reasons(task, memory, known, observed.newest(group), expected_agents, own=resource is not None),
     }
     closed = [item for item in history if "endTimeStamp" in item]
     if closed:
@@ -140,14 +150,17 @@ def _reasons(
     known: Mapping[int, RoundScheduled],
     epoch: Epoch | None,
     expected_agents: int,
+    *,
+    own: bool,
 ) -> list[str]:
     """What a reader should know beside the verdicts."""
     reasons = []
     if epoch is None:
-        reasons.append(f"waiting for agents: at least {expected_agents} must report")
+        many = f"at least {expected_agents} must report" if expected_agents else "those of its own are not ready"
+        reasons.append(f"waiting for agents: {many}")
     if memory is not None and memory.skipped:
         reasons.append(f"{memory.skipped} start times passed while no round could start")
-    if not isinstance(task, NetPatrol) and task.spec.agent_spec is not None:
+    if not isinstance(task, NetPatrol) and task.spec.agent_spec is not None and not own:
         reasons.append("agentSpec: no agents of its own are made; the shared agents run it")
     if known:
         reasons += [f"not found: {what}" for what in known[max(known)].unresolved]

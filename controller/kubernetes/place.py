@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.addressbook import AddressBook
-from controller.kubernetes import conditions, events
+from controller.kubernetes import conditions, events, workload
 from controller.kubernetes.agents import agent_pods, node_states
 from controller.kubernetes.book import Where, book
 from controller.kubernetes.cache import Cache, Resource
 from controller.kubernetes.door import MERGE, Door
 from controller.kubernetes.errors import Unreachable
 from controller.kubernetes.nodes import NodeFacts, facts, node_changes, rollout, service_shape, shape_changes
+from controller.kubernetes.own_agents import OwnAgents
 from controller.members import Site
 from controller.netchecker_api.facts import AgentPod, NodeState
+from controller.plan import Ground
 from controller.status import Document, rfc3339
 from controller.tasks import KINDS, Limits, Problem, Task, TaskFileErrors, load_tasks
 from controller.tasks.schema import to_plain
@@ -42,12 +44,13 @@ def resources(*, namespace: str) -> dict[str, Resource]:
     kinds = {model.PLURAL: Resource(path=path_of(model), keep=_task_parts) for model in KINDS.values()}
     return kinds | {
         "nodes": Resource(path="/api/v1/nodes", keep=_node_parts),
-        "services": Resource(path="/api/v1/services", keep=_parts),
+        "services": Resource(path="/api/v1/services", keep=_service_parts),
         "pods": Resource(
             path=f"/api/v1/namespaces/{namespace}/pods", labels="app.kubernetes.io/part-of=kpatrol", keep=_pod_parts
         ),
         "ingresses": Resource(path=f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses", keep=_parts),
         "daemonsets": Resource(path=f"/apis/apps/v1/namespaces/{namespace}/daemonsets", keep=_workload_parts),
+        "deployments": Resource(path=f"/apis/apps/v1/namespaces/{namespace}/deployments", keep=_workload_parts),
     }
 
 
@@ -55,6 +58,11 @@ def _parts(found: dict[str, Any]) -> dict[str, Any]:
     """Without what is large and not read."""
     metadata = {k: v for k, v in found["metadata"].items() if k not in ("managedFields", "annotations")}
     return {**found, "metadata": metadata}
+
+
+def _service_parts(found: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in (found["metadata"].get("annotations") or {}).items() if k == workload.SHAPE}
+    return {**(parts := _parts(found)), "metadata": {**parts["metadata"], "annotations": kept}}
 
 
 def _task_parts(found: dict[str, Any]) -> dict[str, Any]:
@@ -82,8 +90,8 @@ def _pod_parts(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workload_parts(found: dict[str, Any]) -> dict[str, Any]:
-    metadata = {k: v for k, v in found["metadata"].items() if k not in ("managedFields", "annotations")}
-    return {"metadata": metadata, "spec": {}, "status": found.get("status") or {}}
+    metadata = {k: v for k, v in found["metadata"].items() if k != "managedFields"}
+    return {"metadata": metadata, "spec": found.get("spec") or {}, "status": found.get("status") or {}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +122,7 @@ class KubernetesPlace:
         self._me = me
         self._rack_label = rack_label
         self._cache = Cache(door, resources(namespace=where.namespace))
+        self._own = OwnAgents(door, self._cache, where=where)
         self._read: dict[str, _Read] = {}
         self._refused: dict[str, str] = {}
         self._shapes: _Shapes | None = None
@@ -128,6 +137,7 @@ class KubernetesPlace:
         self._cache.start()
         if not self._cache.listed(timeout_s=LISTED_S):
             raise Unreachable("the API server's objects could not be listed (are the CRDs there, and the rights?)")
+        self._own.start()
         threading.Thread(target=self._write_for_ever, name="statuses", daemon=True).start()
 
     # --- what is wanted
@@ -191,6 +201,10 @@ class KubernetesPlace:
     def sites(self) -> Mapping[str, Site]:
         """Node → zone and rack."""
         return {name: Site(zone=node.zone, rack=node.rack) for name, node in self._node_facts().items()}
+
+    def grounds(self, tasks: Sequence[Task], *, finished: Mapping[str, str]) -> Mapping[str, Ground]:
+        """Agents of tasks' own; asks for those that are missing or not as they ought to be."""
+        return self._own.grounds(tasks, finished=finished)
 
     def _node_facts(self) -> dict[str, NodeFacts]:
         nodes = self._cache.objects("nodes").values()

@@ -21,7 +21,7 @@ _KEPT = (
     ("kpatrol.io", ("netpatrols",)),
     ("", ("nodes", "services", "pods")),
     ("networking.k8s.io", ("ingresses",)),
-    ("apps", ("daemonsets",)),
+    ("apps", ("daemonsets", "deployments")),
 )
 _WRITTEN = (
     ("kdoctor.io", ("netreaches/status", "apphttphealthies/status", "netdnses/status"), "patch"),
@@ -34,11 +34,18 @@ _DEFINITIONS = (
     Right("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "list"),
     Right("admissionregistration.k8s.io", "validatingwebhookconfigurations", "list"),
 )
+# An object that is applied and not there yet is created: both rights are asked, the record says "patch".
+OWN_AGENTS = tuple(
+    Right(group, name, verb)
+    for group, name in (("apps", "daemonsets"), ("apps", "deployments"), ("", "services"))
+    for verb in ("patch", "create", "delete")
+)
 RIGHTS = frozenset(
     {
         *(Right(group, name, verb) for group, names in _KEPT for name in names for verb in ("list", "watch")),
         *(Right(group, name, verb) for group, names, verb in _WRITTEN for name in names),
         *_LEASE,
         *_DEFINITIONS,
+        *OWN_AGENTS,
     }
 )

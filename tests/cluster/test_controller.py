@@ -15,13 +15,14 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
-from controller.kubernetes.rights import RIGHTS, Right
+from controller.kubernetes.rights import OWN_AGENTS, RIGHTS, Right
 from kpatrol.lab.errors import CommandFailed
 from kpatrol.lab.java import find_java
 from kpatrol.lab.kafka import Kafka, KafkaFiles
 from kpatrol.lab.kafka_jars import cache_folder, get_jars
 from kpatrol.lab.state import LabState
 from tests.cluster.apiserver import ApiServer, running_apiserver
+from tests.unit.controller.controller_world import World, net_reach, tasks
 from topics import agent_reports, round_progress, round_verdicts, task_rounds
 from topics.agent_reports import AgentReport
 from topics.apply import apply
@@ -71,6 +72,7 @@ class Around:
     kafka: KafkaConnection
     producer: AIOKafkaProducer
     rounds: list[RoundScheduled]
+    own_group: str = ""
 
     async def report(self) -> None:
         incarnation = time.time_ns()
@@ -89,6 +91,9 @@ class Around:
                     node_ipv4=f"192.0.2.{number}",
                 )
                 await self._send(agent_reports.TOPIC, report)
+                if self.own_group:
+                    own = replace(report, agent=f"own-{number}", group=self.own_group)
+                    await self._send(agent_reports.TOPIC, own)
             await asyncio.sleep(1)
 
     async def judge(self) -> None:
@@ -261,4 +266,113 @@ def check(api: ApiServer, rounds: list[RoundScheduled]) -> None:
     assert reasons["Finished"] >= 1
     # Statuses of the kinds of which no task was made are the only rights that this run had no use for.
     unused = {Right(g, f"{r}/status", "patch") for g, r in STATUSES}
-    assert RIGHTS - unused <= used(api) <= RIGHTS
+    assert RIGHTS - unused - set(OWN_AGENTS) <= used(api) <= RIGHTS
+
+
+MANY = 200
+
+
+def test_two_hundred_tasks_are_reconciled_in_time_and_in_little_memory(tmp_path: Path) -> None:
+    with running_apiserver() as api:
+        prepare(api)
+        asyncio.run(many(api, tmp_path))
+
+
+async def many(api: ApiServer, folder: Path) -> None:
+    kubeconfig = bind(api)
+    text = "---".join(
+        (REACH % 1).replace("reach-task", f"reach-{number}").replace("schedule: 0 1", "schedule: 900 1")
+        for number in range(MANY)
+    )
+    async with around(folder) as (_, kafka):
+        controller = await start_controller(kafka=kafka, kubeconfig=kubeconfig, name="one")
+        try:
+            await until(lambda: leader(api) != "", what="no leader")
+            await asyncio.to_thread(api.kubectl, "create", "-f", "-", stdin=text)
+            await until(lambda: len(began(api)) == MANY, what="not every task has begun")
+            said = f"resident: {resident_mib(controller.pid):.0f} MiB, comparison of {MANY} tasks: {compared_s():.3f} s"
+            print(said)
+            assert resident_mib(controller.pid) < 200, said
+            assert compared_s() < 1, said
+        finally:
+            await end(controller)
+
+
+def began(api: ApiServer) -> list[str]:
+    template = r'jsonpath={range .items[?(@.status.firstSeenTimeStamp)]}{.metadata.name}{"\n"}{end}'
+    return api.kubectl("get", "nr", "-o", template).split()
+
+
+def resident_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def compared_s() -> float:
+    """One comparison of as many tasks, each with a round under way."""
+    world = World(desired=tasks("---\n".join(net_reach(name=f"t-{n}", rounds=-1) for n in range(MANY))))
+    world.run(4)
+    began_s = time.perf_counter()
+    world.step()
+    return time.perf_counter() - began_s
+
+
+TEMPLATE = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kpatrol-agent, namespace: kpatrol}
+spec:
+  selector: {matchLabels: {app.kubernetes.io/name: kpatrol-agent}}
+  template:
+    metadata: {labels: {app.kubernetes.io/name: kpatrol-agent}}
+    spec:
+      containers: [{name: agent, image: kpatrol/agent, env: [{name: KPATROL_GROUP, value: default}]}]
+"""
+OWN = """
+apiVersion: kdoctor.io/v1beta1
+kind: AppHttpHealthy
+metadata: {name: own}
+spec:
+  agentSpec: {kind: Deployment, deploymentReplicas: 2, env: [{name: EXTRA, value: hidden-word}]}
+  schedule: {schedule: 0 1}
+  request: {durationInSecond: 1}
+  target: {host: "https://10.0.0.9/", method: GET, tlsSecretName: client, tlsSecretNamespace: kpatrol}
+"""
+
+
+def test_a_task_with_agents_of_its_own_gets_them_and_waits_until_they_are_ready(tmp_path: Path) -> None:
+    with running_apiserver() as api:
+        prepare(api)
+        api.kubectl("apply", "-f", "-", stdin=TEMPLATE)
+        asyncio.run(own(api, tmp_path))
+
+
+async def own(api: ApiServer, folder: Path) -> None:
+    kubeconfig = bind(api)
+    async with around(folder) as (parts, kafka):
+        controller = await start_controller(kafka=kafka, kubeconfig=kubeconfig, name="one")
+        try:
+            await asyncio.to_thread(api.kubectl, "create", "-f", "-", stdin=OWN)
+            place = ("-n", "kpatrol", "-o", "name")
+            name = "deployment.apps/kpatrol-apphttphealthy-own"
+            await until(lambda: name in api.kubectl("get", "deploy", *place), what="no Deployment")
+            await until(lambda: "-own-ipv4" in api.kubectl("get", "service", *place), what="no Service")
+            assert parts.rounds == []
+            made = json.loads(api.kubectl("get", name, "-n", "kpatrol", "-o", "json"))
+            uid = made["metadata"]["ownerReferences"][0]["uid"]
+            (container,) = made["spec"]["template"]["spec"]["containers"]
+            assert {"name": "KPATROL_GROUP", "value": uid} in container["env"]
+            assert container["volumeMounts"][0]["mountPath"] == "/etc/kpatrol/task-tls"
+            assert made["spec"]["replicas"] == 2
+            status = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 2}
+            patch = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+            await asyncio.to_thread(api.kubectl, "patch", name, "-n", "kpatrol", *patch)
+            parts.own_group = uid
+            await until(lambda: len(parts.rounds) >= 1, what="no round on its own agents")
+            (round_,) = parts.rounds
+            assert (round_.members.group, round_.members.count) == (uid, AGENTS)
+            assert round_.http is not None
+            assert round_.http.key_file == "/etc/kpatrol/task-tls/tls.key"
+            assert "hidden-word" not in str(round_)
+        finally:
+            await end(controller)
