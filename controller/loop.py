@@ -243,15 +243,30 @@ class Controller:
     async def _perform(self, action: Action, publisher: Publisher) -> None:
         match action:
             case plans.WriteStatus(key, document):
+                before = self._observed.written.get(key)
+                if before is not None and before["metadata"]["uid"] != document["metadata"]["uid"]:
+                    await self._tell_ended(key, before, publisher)
                 self._state.write(key, document)
                 self._observed.written[key] = document
             case plans.RemoveStatus(key):
+                await self._tell_ended(key, self._observed.written[key], publisher)
                 self._state.remove(key)
                 del self._observed.written[key]
             case plans.BeginTask(uid, at_us):
                 self._observed.began(uid, at_us=at_us)
             case _:
                 await self._publish(action, publisher)
+
+    async def _tell_ended(self, key: str, document: Mapping[str, Any], publisher: Publisher) -> None:
+        """Tell that a task is no more: its alarms are over."""
+        event = cluster_events.ClusterEvent(
+            object=f"task/{document['metadata']['uid']}",
+            node="",
+            reason=cluster_events.TASK_DELETED,
+            message=f"{key} was deleted or replaced by a task of another content",
+            at_us=now_us(),
+        )
+        await publisher.send(cluster_events.TOPIC, event, until_us=now_us() + PATIENCE_US)
 
     async def _publish(self, action: Action, publisher: Publisher) -> None:
         observed = self._observed

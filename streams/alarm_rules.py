@@ -1,151 +1,276 @@
-"""When an alarm opens, is updated and closes: a pure fold over a task's verdicts. First version.
+"""When an alarm opens, updates and closes: a pure fold over a task's verdicts.
 
-A thing is told once it has been there in OPEN_AFTER rounds in a row, again when it has changed by much, and closed when
-it has been gone for CLOSE_AFTER rounds. Things: each finding, a failed round, a round that cannot be told. A round
-whose instrument was not fit raises an alarm of its own and none about the network. The newest revision of a round
-counts; a repeated verdict changes nothing.
+A thing (`alarm_things`) is told once it has been there OPEN_AFTER rounds in a row and, where counts stand for it, its
+evidence has passed the bound of the false-alarm rate (`alarm_evidence`); again when it has changed by much; and closed
+when it has been gone for CLOSE_AFTER rounds. One that opened FLAPS times within FLAP_ROUNDS stays open until it has
+been gone for CALM_AFTER. A failed round that an open alarm accounts for is no alarm of its own. Rounds with an unfit
+instrument say nothing about the network, neither way. The newest revision of a round counts; a repeated verdict
+changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from topics.alarms import AlarmClosed, AlarmOpened, AlarmRecord, AlarmUpdated, Severity
+from streams import alarm_evidence
+from streams.alarm_evidence import Evidence
+from streams.alarm_things import CRITICAL_LOSS, MANY, TASK, Thing, things
+from streams.silences import Silence, reason_of
+from topics.alarms import AlarmClosed, AlarmOpened, AlarmRecord, AlarmUpdated
 from topics.round_verdicts import RoundVerdict
+
+__all__ = ["CRITICAL_LOSS", "TaskAlarms", "Thing", "end", "fold", "things"]
 
 OPEN_AFTER = 2
 CLOSE_AFTER = 2
-KEPT_ROUNDS = 8
+FLAPS = 3
+FLAP_ROUNDS = 40
+CALM_AFTER = 10
+KEPT_ROUNDS = 12
 KEPT_CLOSED = 100
 # A loss that has grown or shrunk by this factor is told again.
 CHANGED = 2.0
-CRITICAL_LOSS = 0.01
+Kind = type[AlarmOpened] | type[AlarmUpdated] | type[AlarmClosed]
 
 
-class Thing(msgspec.Struct, frozen=True, kw_only=True):
-    """Something wrong in one round. `rate` is the loss, where it is one."""
-
-    element: str
-    direction: str
-    kind: str
-    severity: Severity
-    sentence: str
-    rate: float = 0.0
-
-
-class SeenRound(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round showed, by alarm id, in its newest revision."""
+class SeenRound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one round showed, by alarm id, in its newest revision. `blind` to the network; `nodes` took part."""
 
     number: int
     revision: int
     round_id: int
     start_us: int
     things: Mapping[str, Thing]
+    blind: bool = False
+    nodes: int = 2
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """The last transition of an alarm."""
+class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last transition of an alarm; `openings` are the numbers of the rounds it was last opened in."""
 
     transition: int
     open: bool
     at_us: int
     since_us: int
     thing: Thing
+    openings: tuple[int, ...] = ()
+    silenced: str = ""
+
+    def flaps(self, number: int) -> bool:
+        """Whether it has been opened too often of late."""
+        return sum(number - opened <= FLAP_ROUNDS for opened in self.openings) >= FLAPS
 
 
-class TaskAlarms(msgspec.Struct, frozen=True, kw_only=True):
-    """All alarms of one task and the rounds they are decided from, oldest first."""
+class TaskAlarms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All alarms of one task and the rounds they are decided from, oldest first; `evidence` of the rounds before those.
+
+    `ended_us` is when the task was deleted: verdicts of rounds that began before then are passed over.
+    """
 
     rounds: tuple[SeenRound, ...] = ()
     told: Mapping[str, Told] = {}
+    evidence: Mapping[str, Evidence] = {}
+    ended_us: int = 0
 
 
-def things(verdict: RoundVerdict) -> dict[str, Thing]:
-    """What is wrong in a round, by alarm id."""
-    found: list[Thing] = []
-    if verdict.trust.grade == "good":
-        found += [
-            Thing(
-                element=f.element,
-                direction=f.direction,
-                kind=f.kind,
-                severity="critical" if f.loss.rate >= CRITICAL_LOSS else "warning",
-                sentence=f.sentence,
-                rate=f.loss.rate,
-            )
-            for f in verdict.findings
-        ]
-    else:
-        text = f"instrument degraded: {'; '.join(verdict.trust.reasons)}"
-        found.append(Thing(element="instrument", direction="", kind="degraded", severity="warning", sentence=text))
-    if verdict.verdict != "succeed":
-        severity: Severity = "critical" if verdict.verdict == "fail" else "warning"
-        text = f"{verdict.task} {'fails' if verdict.verdict == 'fail' else 'cannot be told'}: {verdict.why}"
-        found.append(Thing(element="task", direction="", kind=verdict.verdict, severity=severity, sentence=text))
-    return {f"{verdict.task}:{t.element}:{t.direction}:{t.kind}": t for t in found}
-
-
-def fold(state: TaskAlarms, verdict: RoundVerdict) -> tuple[TaskAlarms, tuple[AlarmRecord, ...]]:
+def fold(
+    state: TaskAlarms, verdict: RoundVerdict, silences: Sequence[Silence] = ()
+) -> tuple[TaskAlarms, tuple[AlarmRecord, ...]]:
     """The state after one more verdict, and what is to be told; the same object where it says nothing new. Pure."""
-    rounds = _with_round(state.rounds, verdict)
+    if verdict.start_us < state.ended_us:
+        return state, ()
+    rounds, gone = _with_round(state.rounds, verdict)
     if rounds is state.rounds:
         return state, ()
+    evidence = _carried(state.evidence, gone)
     told = dict(state.told)
     records: list[AlarmRecord] = []
-    recent = rounds[-max(OPEN_AFTER, CLOSE_AFTER) :]
-    for alarm_id in sorted({*told, *(a for seen in recent for a in seen.things)}):
-        record = _transition(alarm_id, told.get(alarm_id), rounds, verdict)
-        if record is not None:
-            records.append(record)
-            told[alarm_id] = _told(record, rounds, alarm_id, told.get(alarm_id))
-    return TaskAlarms(rounds=rounds, told=_kept(told)), tuple(records)
+
+    def silenced(thing: Thing) -> str:
+        return reason_of(silences, labels=_labels(verdict.task, thing), at_us=verdict.at_us)
+
+    ids = {*told, *(a for seen in rounds for a in seen.things)}
+    # The network's things first: what they account for is decided after them.
+    for alarm_id in sorted(ids, key=lambda a: (f":{TASK}:" in a, a)):
+        before = evidence.get(alarm_id, Evidence())
+        decided = _decide(alarm_id, told=told, rounds=rounds, before=before, silenced=silenced)
+        if decided is None:
+            continue
+        kind, thing, since_us, sentence = decided
+        record = _record(
+            kind,
+            alarm_id,
+            told=told.get(alarm_id),
+            thing=thing,
+            since_us=since_us,
+            sentence=sentence,
+            verdict=verdict,
+            silenced=silenced(thing),
+        )
+        records.append(record)
+        told[alarm_id] = _noted(record, thing=thing, before=told.get(alarm_id), number=rounds[-1].number)
+    kept = _kept(told)
+    return TaskAlarms(rounds=rounds, told=kept, evidence=evidence, ended_us=state.ended_us), tuple(records)
 
 
-def _with_round(rounds: tuple[SeenRound, ...], verdict: RoundVerdict) -> tuple[SeenRound, ...]:
+def end(state: TaskAlarms, *, at_us: int, why: str) -> tuple[TaskAlarms, tuple[AlarmRecord, ...]]:
+    """Close every open alarm of a task that is no more; the same object where that is known already. Pure."""
+    if at_us <= state.ended_us:
+        return state, ()
+    told, records = dict(state.told), []
+    for alarm_id, last in sorted(state.told.items()):
+        if not last.open:
+            continue
+        thing = last.thing
+        record = AlarmClosed(
+            alarm_id=alarm_id,
+            transition=last.transition + 1,
+            at_us=at_us,
+            since_us=last.since_us,
+            task=alarm_id.split(":", 1)[0],
+            element=thing.element,
+            direction=thing.direction,
+            kind=thing.kind,
+            severity=thing.severity,
+            sentence=f"over: {why}; was: {thing.sentence}",
+            round_id=state.rounds[-1].round_id if state.rounds else 0,
+            silenced=last.silenced,
+        )
+        records.append(record)
+        told[alarm_id] = _noted(record, thing=thing, before=last, number=0)
+    return TaskAlarms(told=_kept(told), ended_us=at_us), tuple(records)
+
+
+def _with_round(
+    rounds: tuple[SeenRound, ...], verdict: RoundVerdict
+) -> tuple[tuple[SeenRound, ...], tuple[SeenRound, ...]]:
+    """The rounds with this one, and those that are no longer kept."""
     known = next((seen for seen in rounds if seen.number == verdict.round), None)
     if known is not None and known.revision >= verdict.revision:
-        return rounds
+        return rounds, ()
     if known is None and len(rounds) >= KEPT_ROUNDS and verdict.round < rounds[0].number:
-        return rounds
+        return rounds, ()
     seen = SeenRound(
         number=verdict.round,
         revision=verdict.revision,
         round_id=verdict.round_id,
         start_us=verdict.start_us,
         things=things(verdict),
+        blind=verdict.trust.grade != "good",
+        nodes=max(2, len({account.node for account in verdict.accounts})),
     )
-    others = [r for r in rounds if r.number != verdict.round]
-    return tuple(sorted([*others, seen], key=lambda r: r.number))[-KEPT_ROUNDS:]
+    whole = sorted([*(r for r in rounds if r.number != verdict.round), seen], key=lambda r: r.number)
+    return tuple(whole[-KEPT_ROUNDS:]), tuple(whole[:-KEPT_ROUNDS])
 
 
-def _transition(
-    alarm_id: str, told: Told | None, rounds: tuple[SeenRound, ...], verdict: RoundVerdict
-) -> AlarmRecord | None:
-    streak = _streak(alarm_id, rounds)
-    if told is not None and told.open:
-        if _absent(alarm_id, rounds):
-            return _record(AlarmClosed, alarm_id, told, told.thing, told.since_us, verdict)
-        if streak and _differs(streak[-1].things[alarm_id], told.thing):
-            return _record(AlarmUpdated, alarm_id, told, streak[-1].things[alarm_id], told.since_us, verdict)
+def _carried(before: Mapping[str, Evidence], gone: Sequence[SeenRound]) -> dict[str, Evidence]:
+    """The evidence with the rounds that are no longer kept; what says nothing is dropped."""
+    carried = dict(before)
+    for seen in gone:
+        for alarm_id in {*carried, *(a for a, thing in seen.things.items() if thing.measured)}:
+            carried[alarm_id] = _one_more(carried.get(alarm_id, Evidence()), seen, alarm_id)
+    return {alarm_id: evidence for alarm_id, evidence in carried.items() if evidence.total > 0}
+
+
+def _one_more(before: Evidence, seen: SeenRound, alarm_id: str) -> Evidence:
+    if seen.blind:
+        return before
+    thing = seen.things.get(alarm_id)
+    if thing is None:
+        return alarm_evidence.missed(before, number=seen.number)
+    return alarm_evidence.found(before, number=seen.number, rounds=thing.rounds, lost=thing.lost, sent=thing.sent)
+
+
+def _decide(
+    alarm_id: str,
+    *,
+    told: Mapping[str, Told],
+    rounds: tuple[SeenRound, ...],
+    before: Evidence,
+    silenced: Callable[[Thing], str],
+) -> tuple[Kind, Thing, int, str] | None:
+    """The transition of one alarm: its kind, the thing, since when, and the sentence; None where there is none."""
+    last = told.get(alarm_id)
+    telling = _telling(alarm_id, rounds, last)
+    streak = _streak(alarm_id, telling)
+    thing = streak[-1].things[alarm_id] if streak else None
+    if last is not None and last.open:
+        return _go_on(alarm_id, last=last, thing=thing, telling=telling, told=told, silenced=silenced)
+    if thing is None or len(streak) < OPEN_AFTER or _accounted_for(thing, told):
         return None
-    if len(streak) >= OPEN_AFTER:
-        return _record(AlarmOpened, alarm_id, told, streak[-1].things[alarm_id], streak[0].start_us, verdict)
+    if thing.measured and not _proven(alarm_id, thing, rounds, before):
+        return None
+    sentence = thing.sentence
+    if last is not None and last.flaps(rounds[-1].number):
+        sentence += f" (comes and goes: opened {FLAPS} times and more in {FLAP_ROUNDS} rounds)"
+    return AlarmOpened, thing, streak[0].start_us, sentence
+
+
+def _go_on(
+    alarm_id: str,
+    *,
+    last: Told,
+    thing: Thing | None,
+    telling: Sequence[SeenRound],
+    told: Mapping[str, Told],
+    silenced: Callable[[Thing], str],
+) -> tuple[Kind, Thing, int, str] | None:
+    if thing is not None and _accounted_for(thing, told):
+        other = next(told[a].thing.sentence for a in thing.because if a in told and told[a].open)
+        return AlarmClosed, last.thing, last.since_us, f"over: it is told as: {other}"
+    need = CALM_AFTER if last.flaps(telling[-1].number if telling else 0) else CLOSE_AFTER
+    latest = telling[-need:]
+    if len(latest) == need and not any(_shows(seen, alarm_id, last.thing) for seen in latest):
+        return (
+            AlarmClosed,
+            last.thing,
+            last.since_us,
+            f"over: not seen in the last {need} rounds; was: {last.thing.sentence}",
+        )
+    if thing is not None and (_differs(thing, last.thing) or (last.silenced and not silenced(thing))):
+        return AlarmUpdated, thing, last.since_us, thing.sentence
     return None
 
 
-def _streak(alarm_id: str, rounds: tuple[SeenRound, ...]) -> list[SeenRound]:
+def _telling(alarm_id: str, rounds: tuple[SeenRound, ...], last: Told | None) -> Sequence[SeenRound]:
+    """The rounds that could have shown the thing: with an unfit instrument none of the network's."""
+    thing = next((seen.things[alarm_id] for seen in rounds if alarm_id in seen.things), last.thing if last else None)
+    return [seen for seen in rounds if not seen.blind] if thing is not None and thing.of_network else rounds
+
+
+def _streak(alarm_id: str, rounds: Sequence[SeenRound]) -> list[SeenRound]:
     """The latest rounds in a row that show the thing, oldest first."""
     streak: list[SeenRound] = []
     for seen in reversed(rounds):
-        if alarm_id not in seen.things:
+        thing = seen.things.get(alarm_id)
+        if thing is None:
+            break
+        # A row that something else accounted for says nothing of what goes on without it.
+        if streak and bool(thing.because) != bool(streak[-1].things[alarm_id].because):
             break
         streak.insert(0, seen)
     return streak
 
 
-def _absent(alarm_id: str, rounds: tuple[SeenRound, ...]) -> bool:
-    latest = rounds[-CLOSE_AFTER:]
-    return len(latest) == CLOSE_AFTER and all(alarm_id not in seen.things for seen in latest)
+def _shows(seen: SeenRound, alarm_id: str, thing: Thing) -> bool:
+    """Whether a round shows the thing, by itself or among many."""
+    if alarm_id in seen.things:
+        return True
+    return any(
+        other.element == MANY and thing.element in other.members and other.direction == thing.direction
+        for other in seen.things.values()
+    )
+
+
+def _accounted_for(thing: Thing, told: Mapping[str, Told]) -> bool:
+    return any(alarm_id in told and told[alarm_id].open for alarm_id in thing.because)
+
+
+def _proven(alarm_id: str, thing: Thing, rounds: Sequence[SeenRound], before: Evidence) -> bool:
+    evidence = before
+    for seen in rounds:
+        evidence = _one_more(evidence, seen, alarm_id)
+    return alarm_evidence.is_enough(evidence, nodes=max(seen.nodes for seen in rounds), direction=thing.direction)
 
 
 def _differs(now: Thing, before: Thing) -> bool:
@@ -156,14 +281,18 @@ def _differs(now: Thing, before: Thing) -> bool:
 
 
 def _record(
-    kind: type[AlarmOpened] | type[AlarmUpdated] | type[AlarmClosed],
+    kind: Kind,
     alarm_id: str,
+    *,
     told: Told | None,
     thing: Thing,
     since_us: int,
+    sentence: str,
     verdict: RoundVerdict,
+    silenced: str,
 ) -> AlarmRecord:
-    closed = kind is AlarmClosed
+    # Of what nobody was told the beginning of, nobody is told the end.
+    quiet = told.silenced if told is not None and told.open else ""
     return kind(
         alarm_id=alarm_id,
         transition=told.transition + 1 if told is not None else 1,
@@ -174,25 +303,42 @@ def _record(
         direction=thing.direction,
         kind=thing.kind,
         severity=thing.severity,
-        sentence=f"over: not seen in the last {CLOSE_AFTER} rounds; was: {thing.sentence}"
-        if closed
-        else thing.sentence,
+        sentence=sentence,
         round_id=verdict.round_id,
+        silenced=quiet if kind is AlarmClosed else silenced,
     )
 
 
-def _told(record: AlarmRecord, rounds: tuple[SeenRound, ...], alarm_id: str, before: Told | None) -> Told:
-    streak = _streak(alarm_id, rounds)
-    thing = streak[-1].things[alarm_id] if streak else before.thing if before is not None else None
-    assert thing is not None, "a transition is of something seen now or told before"
-    is_open = not isinstance(record, AlarmClosed)
-    return Told(transition=record.transition, open=is_open, at_us=record.at_us, since_us=record.since_us, thing=thing)
+def _labels(task: str, thing: Thing) -> dict[str, str]:
+    return {
+        "task": task,
+        "element": thing.element,
+        "direction": thing.direction,
+        "kind": thing.kind,
+        "severity": thing.severity,
+    }
+
+
+def _noted(record: AlarmRecord, *, thing: Thing, before: Told | None, number: int) -> Told:
+    openings = before.openings if before is not None else ()
+    if isinstance(record, AlarmOpened):
+        openings = (*openings, number)[-FLAPS:]
+    return Told(
+        transition=record.transition,
+        open=not isinstance(record, AlarmClosed),
+        at_us=record.at_us,
+        since_us=record.since_us,
+        thing=thing,
+        openings=openings,
+        silenced=record.silenced,
+    )
 
 
 def _kept(told: Mapping[str, Told]) -> dict[str, Told]:
     """All open alarms, and the latest closed ones: their count of transitions goes on if they open again."""
     closed = sorted((alarm_id for alarm_id, t in told.items() if not t.open), key=lambda a: told[a].at_us)
-    return {a: t for a, t in told.items() if a not in _first(closed, len(closed) - KEPT_CLOSED)}
+    dropped = _first(closed, len(closed) - KEPT_CLOSED)
+    return {alarm_id: t for alarm_id, t in told.items() if alarm_id not in dropped}
 
 
 def _first(items: Iterable[str], count: int) -> frozenset[str]:

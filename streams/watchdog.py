@@ -133,7 +133,7 @@ class Watchdog(threading.Thread):
     def ready(self) -> bool:
         """The service is in its group and takes records: neither starting, nor rebalancing, nor recovering."""
         app = self._app
-        return app.consumer_generation_id > 0 and not _busy(app)
+        return app.consumer_generation_id > 0 and not is_busy(app)
 
     def run(self) -> None:
         """Look, decide, act, until the process ends."""
@@ -190,7 +190,8 @@ def _check_errors(coordinator: Any) -> None:
         log.warning("the coordinator's error was: %r", error)
 
 
-def _busy(app: Any) -> bool:
+def is_busy(app: Any) -> bool:
+    """Whether a rebalance or a recovery of tables is under way."""
     return bool(app.rebalancing or (app.tables.changelog_topics and not app.tables.actives_ready))
 
 
@@ -209,7 +210,7 @@ def take_sample(app: Any, *, now: float, beat_s: float, holding: bool) -> Sample
         beat_s=beat_s,
         error="" if pending is None else repr(pending),
         coordination_ended=task is not None and task.done() and not stopping,
-        busy=_busy(app) or stopping,
+        busy=is_busy(app) or stopping,
         holding=holding,
         partitions=_partitions(app, consumer, kafka),
     )

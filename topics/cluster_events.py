@@ -1,10 +1,13 @@
 """cluster-events-v1: node, agent, rollout and service changes that explain findings and annotate graphs.
 
-Written by the controller, read by the sink. Key: the object, so one object's changes stay in order.
+Written by the controller, read by the sink and the alarms. Key: the object, so one object's changes stay in order.
 """
 
 from topics.spec import DAY_S, Topic, json_codec
 from topics.task_rounds import Record
+
+# The object is `task/<uid>`: the alarms close those of the task.
+TASK_DELETED = "TaskDeleted"
 
 
 class ClusterEvent(Record, frozen=True, kw_only=True, tag="ClusterEvent"):
@@ -30,7 +33,7 @@ _encode, _decode = json_codec(ClusterEvent)
 TOPIC: Topic[ClusterEvent] = Topic(
     name="cluster-events-v1",
     writers=("controller",),
-    readers=("sink",),
+    readers=("sink", "alarms"),
     key=lambda r: r.object.encode(),
     encode=_encode,
     decode=_decode,

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.render import rendered
 from kpatrol.lab.errors import CommandFailed
+from streams.delivery.read import routes
+from streams.silences import parse
 from tests.cluster.apiserver import ApiServer, running_apiserver
 from tests.cluster.binaries import ensure
 from tests.cluster.helm import CHART, Helm, HelmFailed, as_list, pod_specs
@@ -91,6 +94,14 @@ def _taken(api: ApiServer, what: str, pod: dict[str, Any]) -> bool:
             return False
         raise
     return True
+
+
+def test_the_files_of_hooks_and_maintenances_are_ones_that_the_services_take() -> None:
+    documents = Helm().documents(*SETS["everything"])
+    maps = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
+    assert len(parse(yaml.safe_load(maps["kpatrol-alarms"]["alarms.yaml"]), where="alarms")) == 1
+    text = maps["kpatrol-hooks"]["hooks.yaml"].replace("/etc/kpatrol/hooks-secret/chat", __file__)
+    assert [route.hook.name for route in routes(yaml.safe_load(text), where="hooks")] == ["chat"]
 
 
 def test_each_family_has_its_own_service() -> None:

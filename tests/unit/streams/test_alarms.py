@@ -3,9 +3,10 @@ from typing import Any
 
 import msgspec
 
-from streams.alarm_rules import KEPT_CLOSED, TaskAlarms, fold
-from streams.alarms import take_verdict
+from streams.alarm_rules import CALM_AFTER, FLAPS, KEPT_CLOSED, KEPT_ROUNDS, TaskAlarms, end, fold
+from streams.alarms import take_end, take_verdict
 from streams.round_store import MAX_VALUE_BYTES
+from streams.silences import Silence
 from topics import alarms
 from topics.alarms import AlarmRecord
 from topics.round_verdicts import EXAMPLE, Finding, Loss, RoundVerdict, Trust
@@ -106,7 +107,7 @@ def test_an_old_round_told_again_changes_nothing() -> None:
 
 def test_the_state_stays_small() -> None:
     task = Task()
-    for n in range(1, 600, 4):
+    for n in range(1, 300, 4):
         bad = [finding(f"node-{n}-{i}") for i in range(5)]
         task.see(verdict(n, *bad), verdict(n + 1, *bad), verdict(n + 2), verdict(n + 3))
     assert sum(not t.open for t in task.state.told.values()) == KEPT_CLOSED
@@ -123,3 +124,112 @@ def test_the_state_survives_the_table_and_a_crash_tells_the_same_again() -> None
     assert first == again
     assert [alarms.TOPIC.decode(o.value).transition for o in first.outgoing] == [1]
     assert first.outgoing[0].topic == "alarms-v1"
+
+
+def weak(number: int, lost: int = 1) -> RoundVerdict:
+    loss = Loss(sent=200, lost=lost, rate=lost / 200, low=0.0, high=0.05)
+    found = Finding(element="node-3", direction="ingress", kind="loss", sentence="a little", loss=loss, confidence=0.7)
+    return verdict(number, found)
+
+
+def test_weak_evidence_takes_more_rounds() -> None:
+    task = Task()
+    told = [bool(task.see(weak(n, lost=2))) for n in range(1, 8)]
+    assert told.index(True) == 2, "twice two of 200 are not enough, three times are"
+    assert not any(Task().see(weak(n)) for n in range(1, 4))
+
+
+def test_evidence_outlives_the_rounds_that_are_kept() -> None:
+    task, needed = Task(), 0
+    while not task.see(weak(needed := needed + 1)):
+        assert needed < 40
+    assert needed > KEPT_ROUNDS
+
+
+def test_many_at_once_are_one_alarm_and_the_failed_round_with_them_none() -> None:
+    task = Task()
+    rack = [finding(f"node-{n}") for n in range(40)]
+    assert task.see(verdict(1, finding("node-3")), verdict(2, finding("node-3"))) == [("AlarmOpened", 1, "node-3")]
+    told = task.see(*(verdict(n, *rack, verdict="fail", why="0 of 40") for n in (3, 4, 5)))
+    assert told == [("AlarmOpened", 1, "many")], "node-3 goes on among them, the task's failure is theirs"
+    assert task.last is not None
+    assert task.last.sentence.startswith("40 elements at once (ingress): node-0, ")
+    assert "and 32 more" in task.last.sentence
+    assert task.see(verdict(6), verdict(7)) == [("AlarmClosed", 2, "many"), ("AlarmClosed", 2, "node-3")]
+
+
+def test_a_failing_task_is_told_until_a_finding_accounts_for_it() -> None:
+    task = Task()
+    assert task.see(*(verdict(n, verdict="fail", why="no") for n in (1, 2))) == [("AlarmOpened", 1, "task")]
+    told = task.see(*(verdict(n, finding(), verdict="fail", why="no") for n in (3, 4)))
+    assert told == [("AlarmOpened", 1, "node-3"), ("AlarmClosed", 2, "task")]
+    assert task.last is not None
+    assert task.last.sentence == "over: it is told as: node-3 loses 2.0%"
+    assert task.see(verdict(5, verdict="fail"), verdict(6, verdict="fail")) == [
+        ("AlarmClosed", 2, "node-3"),
+        ("AlarmOpened", 3, "task"),
+    ]
+
+
+def test_what_comes_and_goes_stays_open_until_it_is_calm() -> None:
+    task, told, number = Task(), [], 0
+    for _ in range(6):
+        for rounds, bad in ((2, True), (3, False)):
+            for _ in range(rounds):
+                number += 1
+                told += task.see(verdict(number, *([finding()] if bad else [])))
+    opened = [kind for kind, _, _ in told if kind == "AlarmOpened"]
+    assert len(opened) == FLAPS, "six times bad, three times told"
+    assert task.state.told["netreach/reach-task:node-3:ingress:loss"].open
+    told = [each for n in range(CALM_AFTER) for each in task.see(verdict(number + 1 + n))]
+    assert told == [("AlarmClosed", 2 * FLAPS, "node-3")]
+
+
+def test_rounds_with_an_unfit_instrument_close_nothing() -> None:
+    unfit = Trust(grade="degraded", reasons=("a: CPU throttled",))
+    task = Task()
+    task.see(verdict(1, finding()), verdict(2, finding()))
+    assert task.see(*(verdict(n, trust=unfit) for n in range(3, 8))) == [("AlarmOpened", 1, "instrument")]
+    assert task.state.told["netreach/reach-task:node-3:ingress:loss"].open
+    assert ("AlarmClosed", 2, "node-3") in task.see(verdict(8), verdict(9))
+
+
+def test_in_a_maintenance_it_is_recorded_as_silenced_and_told_when_that_is_over() -> None:
+    silence = Silence(reason="works", from_us=0, until_us=4_000_000, match={"element": "node-*"})
+    state, told = TaskAlarms(), []
+    for n in range(1, 6):
+        state, records = fold(state, verdict(n, finding()), [silence])
+        told += records
+    assert [(type(r).__name__, r.silenced) for r in told] == [("AlarmOpened", "works"), ("AlarmUpdated", "")]
+    state, told = TaskAlarms(), []
+    for n, found in ((1, [finding()]), (2, [finding()]), (3, []), (5, [])):
+        state, records = fold(state, verdict(n, *found), [silence])
+        told += records
+    assert [(type(r).__name__, r.silenced) for r in told] == [("AlarmOpened", "works"), ("AlarmClosed", "works")]
+
+
+def test_the_alarms_of_a_deleted_task_close_once() -> None:
+    task = Task()
+    task.see(verdict(1, finding()), verdict(2, finding()))
+    state, (closed,) = end(task.state, at_us=3_000_000, why="the task was deleted")
+    assert (type(closed).__name__, closed.transition, closed.task) == ("AlarmClosed", 2, "netreach/reach-task")
+    assert closed.sentence.startswith("over: the task was deleted; was: ")
+    assert end(state, at_us=3_000_000, why="") == (state, ())
+    assert fold(state, verdict(2, finding(), revision=2)) == (state, ()), "a late verdict of an old round"
+    for n in (4, 5):
+        state, told = fold(state, verdict(n, finding()))
+    assert [(type(r).__name__, r.transition) for r in told] == [("AlarmOpened", 3)]
+
+
+def test_the_end_of_a_task_finds_its_row_and_no_other() -> None:
+    rows: dict[bytes, bytes] = {}
+    for n in (1, 2):
+        step = take_verdict(rows, verdict(n, finding()), 0)
+        assert step.value is not None
+        rows[step.key] = step.value
+    assert take_end(rows, "other", 9_000_000, 0).value is None
+    step = take_end(rows, EXAMPLE.task_uid, 9_000_000, 0)
+    assert (step.key, len(step.outgoing)) == (b"0/4b2f", 1)
+    assert step.value is not None
+    rows[step.key] = step.value
+    assert take_end(rows, EXAMPLE.task_uid, 9_000_000, 0).value is None

@@ -1,0 +1,116 @@
+"""What is wrong in one round, as things that an alarm may be about. Pure.
+
+Each finding is a thing; more than FEW findings of one kind and direction have one cause and are one thing, whose
+sentence lists them; a failed round is a thing too, and names the findings that account for it. A round whose
+instrument was not fit says that, and nothing about the network.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from topics.alarms import Severity
+from topics.round_verdicts import Finding, RoundVerdict
+
+FEW = 5
+CRITICAL_LOSS = 0.01
+MANY, INSTRUMENT, TASK = "many", "instrument", "task"
+_SHOWN = 8
+_LONGEST = 600
+
+
+class Thing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something wrong in one round. `rate` is the loss, where it is one; `lost` of `sent` are pooled over `rounds`.
+
+    `members` are the elements of a thing of many; `because` the alarm ids of what accounts for it.
+    """
+
+    element: str
+    direction: str
+    kind: str
+    severity: Severity
+    sentence: str
+    rate: float = 0.0
+    lost: int = 0
+    sent: int = 0
+    rounds: int = 1
+    members: tuple[str, ...] = ()
+    because: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is a loss of the network that counts stand for."""
+        return self.kind == "loss"
+
+    @property
+    def of_network(self) -> bool:
+        """Whether a round with an unfit instrument could have shown it."""
+        return self.element not in (INSTRUMENT, TASK)
+
+
+def things(verdict: RoundVerdict) -> dict[str, Thing]:
+    """What is wrong in a round, by alarm id."""
+    found: list[Thing] = []
+    if verdict.trust.grade == "good":
+        found += _network(verdict.findings)
+    else:
+        text = f"instrument degraded: {'; '.join(verdict.trust.reasons)}"
+        found.append(_thing(INSTRUMENT, "degraded", "warning", text))
+    if verdict.verdict != "succeed":
+        severity: Severity = "critical" if verdict.verdict == "fail" else "warning"
+        text = f"{verdict.task} {'fails' if verdict.verdict == 'fail' else 'cannot be told'}: {verdict.why}"
+        because = tuple(_alarm_id(verdict.task, thing) for thing in found)
+        found.append(msgspec.structs.replace(_thing(TASK, verdict.verdict, severity, text), because=because))
+    return {_alarm_id(verdict.task, thing): thing for thing in found}
+
+
+def _alarm_id(task: str, thing: Thing) -> str:
+    return f"{task}:{thing.element}:{thing.direction}:{thing.kind}"
+
+
+def _thing(element: str, kind: str, severity: Severity, sentence: str) -> Thing:
+    return Thing(element=element, direction="", kind=kind, severity=severity, sentence=sentence)
+
+
+def _network(findings: Sequence[Finding]) -> list[Thing]:
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.direction, finding.kind), []).append(finding)
+    found: list[Thing] = []
+    for group in groups.values():
+        found += [_of_one(f) for f in group] if len(group) <= FEW else [_of_many(group)]
+    return found
+
+
+def _of_one(finding: Finding) -> Thing:
+    return Thing(
+        element=finding.element,
+        direction=finding.direction,
+        kind=finding.kind,
+        severity="critical" if finding.loss.rate >= CRITICAL_LOSS else "warning",
+        sentence=finding.sentence,
+        rate=finding.loss.rate,
+        lost=finding.loss.lost,
+        sent=finding.loss.sent,
+        rounds=finding.rounds,
+    )
+
+
+def _of_many(group: Sequence[Finding]) -> Thing:
+    worst = sorted(group, key=lambda f: (-f.loss.rate, f.element))
+    shown = ", ".join(f.element for f in worst[:_SHOWN])
+    more = f" and {len(worst) - _SHOWN} more" if len(worst) > _SHOWN else ""
+    sentence = f"{len(worst)} elements at once ({worst[0].direction}): {shown}{more}; the worst: {worst[0].sentence}"
+    lost, sent = sum(f.loss.lost for f in group), sum(f.loss.sent for f in group)
+    return Thing(
+        element=MANY,
+        direction=worst[0].direction,
+        kind=worst[0].kind,
+        severity="critical",
+        sentence=sentence[:_LONGEST],
+        rate=lost / sent if sent else 0.0,
+        lost=lost,
+        sent=sent,
+        rounds=max(f.rounds for f in group),
+        members=tuple(sorted(f.element for f in group))[:200],
+    )
