@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.kubernetes.rights import RIGHTS, Right
 from deploy.render import rendered
 from kpatrol.lab.errors import CommandFailed
 from streams.delivery.read import routes
@@ -29,6 +31,7 @@ SETS = {
     "bare": ["--values", str(Path(__file__).with_name("chart_values") / "bare.yaml")],
 }
 HOST = "DaemonSet/kpatrol-agent-host"
+CONTROLLER = "kpatrol-controller"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,41 @@ def test_the_files_of_hooks_and_maintenances_are_ones_that_the_services_take() -
     assert len(parse(yaml.safe_load(maps["kpatrol-alarms"]["alarms.yaml"]), where="alarms")) == 1
     text = maps["kpatrol-hooks"]["hooks.yaml"].replace("/etc/kpatrol/hooks-secret/chat", __file__)
     assert [route.hook.name for route in routes(yaml.safe_load(text), where="hooks")] == ["chat"]
+
+
+def test_the_controllers_rights_are_those_of_its_calls() -> None:
+    documents = Helm().documents()
+    roles = [d for d in documents if d["kind"] in ("Role", "ClusterRole") and d["metadata"]["name"] == CONTROLLER]
+    granted = {
+        Right(group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == RIGHTS | {Right("authorization.k8s.io", "subjectaccessreviews", "create")}
+
+
+def test_ceilings_are_enforced_by_the_api_server(api: ApiServer) -> None:
+    task = {"apiVersion": "kdoctor.io/v1beta1", "kind": "NetReach", "metadata": {"name": "fast"}}
+    documents = Helm().documents("--set", "feature.netReachRequestMaxQPS=7")
+    kinds = ("CustomResourceDefinition", "ConfigMap", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    api.kubectl("apply", "-f", "-", stdin=as_list([d for d in documents if d["kind"] in kinds]))
+    api.kubectl("wait", "--for=condition=Established", "crd/netreaches.kdoctor.io")
+    for _ in range(60):
+        try:
+            body = json.dumps(task | {"spec": {"request": {"qps": 8}}})
+            api.kubectl("create", "--dry-run=server", "-f", "-", stdin=body)
+        except CommandFailed as error:
+            if "allowed: whole number from 1 to 7" in str(error):
+                break
+            if "no matches for kind" not in str(error) and "not found" not in str(error):
+                raise
+        time.sleep(0.5)
+    else:
+        raise AssertionError("8 requests/s were taken for a minute, the ceiling is 7")
+    api.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(task | {"spec": {"request": {"qps": 7}}}))
 
 
 def test_each_family_has_its_own_service() -> None:
