@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.2
 RESCAN_S = 1.0
 FOLLOW_PAUSE_S = 1.0
+UNTOLD_MOST = 10_000
 # Control records without a deadline of their own are tried this long before the next comparison takes over.
 PATIENCE_US = 60_000_000
 
@@ -49,18 +51,18 @@ class Told(Protocol):
         ...
 
     def saw_verdict(self, verdict: round_verdicts.RoundVerdict, *, at_us: int) -> None:
-        """A verdict came."""
+        """A verdict came. Of several controllers the one that leads tells it."""
         ...
 
 
-def live_task(key: str, task: Task, observed: Observed) -> LiveTask:
-    """A task that exists, as reports name it."""
-    memory, written = observed.memory.get(task.metadata.uid), observed.written.get(key, {})
+def live_task(key: str, task: Task, written: Mapping[str, Any]) -> LiveTask:
+    """A task that exists, as reports name it; ``written`` is its status document, empty before there is one."""
+    carried = memory_from(written) if written else None
     return LiveTask(
         task=key,
         kind=task.KIND,
         uid=task.metadata.uid,
-        created_us=memory.first_seen_us if memory is not None else 0,
+        created_us=carried[1].first_seen_us if carried is not None else 0,
         spec=to_plain(task.spec),
         status=written.get("status", {}),
     )
@@ -91,6 +93,8 @@ class Controller:
         self._desired: dict[str, Task] = {}
         self._fingerprint: object = None
         self._facts: dict[str, Any] = {}
+        # Verdicts that came while another was leading, with when (monotonic seconds).
+        self._untold: deque[tuple[float, round_verdicts.RoundVerdict]] = deque(maxlen=UNTOLD_MOST)
 
     @property
     def observed(self) -> Observed:
@@ -98,8 +102,9 @@ class Controller:
         return self._observed
 
     def live_tasks(self) -> list[LiveTask]:
-        """The tasks that exist, with their statuses."""
-        return [live_task(key, task, self._observed) for key, task in self._desired.items()]
+        """The tasks that exist, with their statuses: one that waits for the lead reads what the leader wrote."""
+        written = self._observed.written if self._may_act() else self._state.read()
+        return [live_task(key, task, written.get(key, {})) for key, task in self._desired.items()]
 
     def load(self) -> None:
         """Reads tasks and the statuses of the last run. Raises TaskFileErrors: then nothing is scheduled."""
@@ -148,6 +153,7 @@ class Controller:
             await self._read_to_end(cast(Topic[Any], topic), cast(Callable[[Followed[Any]], None], take))
         self._recall()
         log.info("leading")
+        self._tell_of_verdicts(since_s=lead.silent_since_s)
 
     async def _read_to_end(self, topic: Topic[Any], take: Callable[[Followed[Any]], None]) -> None:
         records = cast(
@@ -161,6 +167,13 @@ class Controller:
                     return
         finally:
             await records.aclose()
+
+    def _tell_of_verdicts(self, *, since_s: float) -> None:
+        """Verdicts that came after the last leader's last sign of life. It may have told the first of them itself."""
+        for came_s, verdict in self._untold:
+            if came_s >= since_s and self._told is not None:
+                self._told.saw_verdict(verdict, at_us=now_us())
+        self._untold.clear()
 
     def _may_act(self) -> bool:
         return self._lead is None or self._lead.leading
@@ -346,5 +359,9 @@ class Controller:
     def _saw_verdict(self, followed: Followed[round_verdicts.RoundVerdict]) -> None:
         assert followed.record is not None
         self._observed.saw_verdict(followed.record)
-        if followed.caught_up and self._told is not None:
+        if not followed.caught_up:
+            return
+        if not self._may_act():
+            self._untold.append((time.monotonic(), followed.record))
+        elif self._told is not None:
             self._told.saw_verdict(followed.record, at_us=now_us())

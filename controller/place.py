@@ -73,6 +73,11 @@ class Lead(Protocol):
         """True while this one may act."""
         ...
 
+    @property
+    def silent_since_s(self) -> float:
+        """Monotonic seconds of the last sign of life of the one that led before this one took over."""
+        ...
+
     async def keep(self) -> None:
         """Runs beside the loop; raises when what was held is lost."""
         ...

@@ -24,11 +24,17 @@ class Leadership:
         self._me = me
         self._seen: election.Seen | None = None
         self._renewed_s: float | None = None
+        self._silent_since_s = 0.0
 
     @property
     def leading(self) -> bool:
         """True while nobody else may act."""
         return self._renewed_s is not None and time.monotonic() - self._renewed_s < election.RENEW_DEADLINE_S
+
+    @property
+    def silent_since_s(self) -> float:
+        """When the holder before us was last known to hold it (monotonic seconds)."""
+        return self._silent_since_s
 
     async def keep(self) -> None:
         """Asks and renews until cancelled, then gives the lease back. Raises LostLeadership."""
@@ -50,6 +56,8 @@ class Leadership:
             ours = False
         if ours:
             if not led:
+                # Its last change was seen up to one look after it was made.
+                self._silent_since_s = self._seen.at_s - election.RETRY_S if self._seen is not None else began_s
                 log.info("lease %s: held by %s", self._name, self._me)
             self._renewed_s = began_s
         if led and not self.leading:

@@ -118,7 +118,7 @@ def file_controller(release: Installed, *, tasks: Sequence[Path]) -> Iterator[No
         "KPATROL_STATE_DIR": str(folder / "state"),
         "KPATROL_SERVICES_FILE": str(folder / "services.json"),
         "KPATROL_EXPECTED_AGENTS": str(len(release.agents())),
-        "KPATROLMINUTE_S": f"{MINUTE_S:g}",
+        "KPATROL_MINUTE_S": f"{MINUTE_S:g}",
         "KPATROL_CLUSTER": "kubernetes",
     }
     child = cluster.children.start(
