@@ -31,7 +31,10 @@ PROGRAMS = {
 # No Debian release of the day brings one that is new enough.
 GO = "go"
 GO_LEAST = (1, 25)
-GO_HINT = "https://go.dev/dl; it builds Kubernetes, etcd, CoreDNS and Helm from the module proxy (15 minutes, once)"
+GO_HINT = (
+    "https://go.dev/dl; it builds Kubernetes, etcd, CoreDNS, Helm and ClickHouse's Go client from the module proxy "
+    "(15 minutes, once)"
+)
 GO_FOLDERS = "/usr/local/go/bin:/usr/lib/go/bin"
 CLUSTER = ("containerd", "runc", "/usr/lib/cni/ptp", "debootstrap", GO)
 # Goals that start kubelets and containers.

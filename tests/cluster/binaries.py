@@ -37,12 +37,13 @@ _KUBERNETES_FLAGS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """Programs that one `go build` makes, in `module` below tests/cluster/go; program name → its package."""
+    """Programs that one `go build` makes, in `module` below `modules`; program name → its package."""
 
     folder: str
     module: str
     packages: Mapping[str, str]
     flags: str = "-s -w"
+    modules: Path = _MODULES
 
 
 def _kubernetes(*names: str) -> Build:
@@ -77,7 +78,7 @@ def ensure(*names: str, environment: Mapping[str, str] | None = None, say: Say |
     for build in BUILDS:
         wanted = [name for name in names if name in build.packages and _found(name, build, settings) is None]
         if wanted:
-            _build_once(build, cache, say=say or _to_stderr)
+            build_once(build, cache, say=say or _to_stderr)
     paths = {name: _found(name, build, settings) for build in BUILDS for name in names if name in build.packages}
     return {name: path for name, path in paths.items() if path is not None}
 
@@ -88,7 +89,8 @@ def _found(name: str, build: Build, settings: Mapping[str, str]) -> Path | None:
     return next((folder / name for folder in folders if os.access(folder / name, os.X_OK)), None)
 
 
-def _build_once(build: Build, cache: Path, *, say: Say) -> None:
+def build_once(build: Build, cache: Path, *, say: Say) -> None:
+    """Builds what is not there; waits where another process does. Raises `MissingProgram`, `CommandFailed`."""
     target = cache / build.folder
     target.mkdir(parents=True, exist_ok=True)
     names = ", ".join(build.packages)
@@ -109,7 +111,9 @@ def _build_once(build: Build, cache: Path, *, say: Say) -> None:
 def _go_build(build: Build, target: Path) -> None:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
     if go is None:
-        raise MissingProgram("not installed: go 1.25 or later (https://go.dev/dl); it builds the Kubernetes programs")
+        raise MissingProgram(
+            "not installed: go 1.25 or later (https://go.dev/dl); it builds programs that the tests run"
+        )
     partial = target / f".partial-{next(iter(build.packages))}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -120,14 +124,14 @@ def _go_build(build: Build, target: Path) -> None:
     )
     done = subprocess.run(
         [*command, "-o", output[0], *build.packages.values()],
-        cwd=_MODULES / build.module,
+        cwd=build.modules / build.module,
         env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise CommandFailed(f"go build in tests/cluster/go/{build.module}: {done.stderr.strip()[-2000:]}")
+        raise CommandFailed(f"go build in {build.modules.name}/{build.module}: {done.stderr.strip()[-2000:]}")
     # A program gets its name in one step and last, so that its presence means whole.
     for name in build.packages:
         (partial / name).rename(target / name)

@@ -1,9 +1,12 @@
-"""Every query of every dashboard, variable, annotation and alert rule, expanded and asked of a filled store."""
+"""Every query of every dashboard, variable, annotation and alert rule, expanded and asked of a filled store.
+
+Asked by the Go client that Grafana's data source stands on; where there is no Go (`make test CLUSTER=no`), by Python's.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -15,6 +18,7 @@ from dashboards.macros import ALL, Range, expand
 from dashboards.parts import ANNOTATIONS, Board, Show
 from kpatrol.reading.store import Store
 from tests.integration.endpoint_fixture import READER_PASSWORD
+from tests.integration.go_client import go_client, why_not
 from tests.integration.seeded import DNS, LOSSY, MESH, WEB, seeded
 
 # The filled store is healthy there: an answer without rows is the right one.
@@ -22,21 +26,31 @@ QUIET = {"Rounds whose instrument was not fit", "Loss there and back"}
 TASK_OF = {"kpatrol-dns": DNS, "kpatrol-http": WEB}
 
 
+class Asking(Protocol):
+    """A client of the store."""
+
+    def named_rows(self, sql: str) -> tuple[list[str], list[Any]]:
+        """Names and rows of a statement."""
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
     with seeded(tmp_path_factory.mktemp("dashboards")) as endpoint:
+        if not why_not():
+            with go_client(endpoint, user="reader") as go:
+                yield go
+            return
         opened = Store(url=f"http://reader@127.0.0.1:{endpoint.port}/kpatrol", password=READER_PASSWORD)
         yield opened
         opened.close()
 
 
 @pytest.fixture(scope="module")
-def asked(store: Store) -> dict[str, Range]:
+def asked(store: Asking) -> dict[str, Range]:
     """Per board and choice: everything ("All"), and single values."""
     now = datetime.now(UTC)
-    (round_id,) = store.rows(
-        f"SELECT toString(round_id) FROM v_finding WHERE task = '{MESH}' ORDER BY round_at LIMIT 1"
-    )[0]
+    first = f"SELECT toString(round_id) FROM v_finding WHERE task = '{MESH}' ORDER BY round_at LIMIT 1"
+    ((round_id,),) = store.named_rows(first)[1]
     found = {}
     for board in BOARDS:
         single = {"task": [TASK_OF.get(board.uid, MESH)], "proto": ["http", "icmp"], "node": [LOSSY, node(1)]}
@@ -55,7 +69,7 @@ def panels() -> list[tuple[Board, Show]]:
 
 @pytest.mark.parametrize("choice", ["all", "single"])
 @pytest.mark.parametrize(("board", "show"), panels(), ids=lambda x: x.uid if isinstance(x, Board) else x.title)
-def test_a_panel_is_answered(store: Store, asked: dict[str, Range], board: Board, show: Show, choice: str) -> None:
+def test_a_panel_is_answered(store: Asking, asked: dict[str, Range], board: Board, show: Show, choice: str) -> None:
     names, rows = store.named_rows(expand(show.sql, asked[f"{board.uid} {choice}"]))
     assert rows or show.title in QUIET
     if not rows:
@@ -85,7 +99,7 @@ def check_shape(show: Show, names: Sequence[str], rows: Sequence[Sequence[Any]])
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda b: b.uid)
-def test_variables_have_options(store: Store, asked: dict[str, Range], board: Board) -> None:
+def test_variables_have_options(store: Asking, asked: dict[str, Range], board: Board) -> None:
     for variable in board.variables:
         names, rows = store.named_rows(expand(variable.sql, asked[f"{board.uid} all"]))
         assert rows, variable.name
@@ -95,7 +109,7 @@ def test_variables_have_options(store: Store, asked: dict[str, Range], board: Bo
 
 @pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda a: a[0])
 def test_annotations_have_time_text_and_tags(
-    store: Store, asked: dict[str, Range], annotation: tuple[str, str, str]
+    store: Asking, asked: dict[str, Range], annotation: tuple[str, str, str]
 ) -> None:
     names, rows = store.named_rows(expand(annotation[2], asked["kpatrol-overview all"]))
     assert names == ["time", "text", "tags"]
@@ -103,7 +117,7 @@ def test_annotations_have_time_text_and_tags(
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.uid)
-def test_an_alert_rule_gives_labels_and_one_number(store: Store, rule: Rule) -> None:
+def test_an_alert_rule_gives_labels_and_one_number(store: Asking, rule: Rule) -> None:
     now = datetime.now(UTC)
     names, rows = store.named_rows(expand(rule.sql, Range(since=now - timedelta(minutes=rule.minutes), until=now)))
     assert rows or rule.uid == "kpatrol-agent-silent"
