@@ -8,7 +8,6 @@ them is `python -m bench accuracy`: it measures how truly faults are named, and 
 
 import argparse
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -16,6 +15,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from bench import accuracy
+from bench.machine import machine
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 NOTES = Path(__file__).with_name("NOTES.md")
@@ -63,15 +65,6 @@ def company(before: Times, after: Times) -> str:
     return f"{text}: **noisy**, read the ratios." if others + stolen > NOISY else f"{text}."
 
 
-def machine() -> str:
-    """The machine's shape: what a reader needs to compare, and nothing that names it."""
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{os.cpu_count()} CPUs, {memory_gib:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}, "
-        f"{platform.machine()}, Python {platform.python_version()}"
-    )
-
-
 def run(name: str) -> str:
     """What one part printed, shown as it comes. A failure ends everything; a goal missed is none."""
     print(f"== {name}", flush=True)
@@ -115,8 +108,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["accuracy"]:
-        from bench import accuracy
-
         accuracy.main(sys.argv[2:])
     else:
         main()

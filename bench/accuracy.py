@@ -21,7 +21,7 @@ from typing import Any, get_args
 import msgspec
 import numpy as np
 
-from bench.__main__ import machine
+from bench.machine import machine
 from bench.simulator import NOBODY, Agents, Background, Fault, Network, Place, round_of
 from streams.alarm_rules import TaskAlarms, fold
 from streams.judging import cover, memory, scope, stats

@@ -1,8 +1,8 @@
 """HTTP/2 requests (RFC 9113): many at once on one connection, by TLS with ALPN `h2`, or without TLS as prior knowledge.
 
-Judged as HTTP/1.1 is (see http). A connection takes as many requests as the server allows; beyond that another one is
-opened. Redirects are not followed. A server that does not speak HTTP/2 is `bad_reply` / `http2_not_negotiated`, a
-stream given up by the server `reset`. A request is sent again on a new connection where the server says without blame
+Judged as HTTP/1.1 is (see http_message). A connection takes as many requests as the server allows; beyond that another
+one is opened. Redirects are not followed. A server that does not speak HTTP/2 is `bad_reply` / `http2_not_negotiated`,
+a stream given up by the server `reset`. A request is sent again on a new connection where the server says without blame
 that it has not begun with it (GOAWAY or REFUSED_STREAM; three times at most), and once where a connection that had been
 idle is found closed; the row's `attempt` says how often.
 
@@ -19,10 +19,10 @@ import hpack
 
 from producers import mark
 from producers.probes.base import Channel, Setup, is_literal, socket_family
-from producers.probes.http import IDEMPOTENT, fields, judgement, server_name
 from producers.probes.http2_connection import Http2Connection
 from producers.probes.http2_request import Http2Request, Plan
 from producers.probes.http2_session import Header, Nobody, Session
+from producers.probes.http_message import IDEMPOTENT, fields, judgement, server_name
 from producers.probes.tls import client_context
 from topics.ids import MASK64, splitmix64
 from topics.outcome import Proto
@@ -53,7 +53,7 @@ def channel(setup: Setup, request: HttpRequest) -> Channel:
 
 
 def request_headers(*, request: HttpRequest, setup: Setup) -> Callable[[int], list[Header]]:
-    """The header list of request `seq`. Raises ValueError as http.fields does."""
+    """The header list of request `seq`. Raises ValueError as http_message.fields does."""
     path, pairs = fields(request=request, setup=setup)
     host = next(value for name, value in pairs if name.lower() == "host")
     tls = setup.target.proto is Proto.https or request.tls

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from producers.probes import connection
-from producers.probes.http import authority
+from producers.probes.http_message import authority
 from producers.receipts import Receipts
 from producers.responder import serve
 from topics.ids import span_id

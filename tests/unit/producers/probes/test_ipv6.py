@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from producers.probes.http import authority
+from producers.probes.http_message import authority
 from producers.receipts import Receipts
 from producers.responder import serve
 from topics.outcome import Layer, Outcome, Proto

@@ -6,7 +6,8 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.interfaces import addresses, interfaces
+from producers.interfaces import address, interfaces
+from producers.netlink import attributes, messages
 
 
 def test_interfaces_of_this_machine_have_the_loopback_address() -> None:
@@ -21,15 +22,25 @@ def test_on_a_point_to_point_link_our_own_end_is_told() -> None:
 
     body = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, 7)
     body += attribute(1, bytes([10, 0, 0, 2])) + attribute(2, bytes([10, 0, 0, 1]))
-    message = struct.pack("=IHHII", 16 + len(body), 20, 2, 1, 0) + body
+    assert address(body) == (7, "10.0.0.1/32")
+
+
+def test_a_reply_is_cut_into_the_messages_that_were_asked_for() -> None:
+    message = struct.pack("=IHHII", 16 + 5, 20, 2, 1, 0) + b"fives" + bytes(3)
+    other = struct.pack("=IHHII", 16 + 4, 24, 2, 1, 0) + b"four"
     done = struct.pack("=IHHII", 20, 3, 2, 1, 0) + bytes(4)
-    assert addresses(message) == ([(7, "10.0.0.1/32")], False)
-    assert addresses(message + done) == ([(7, "10.0.0.1/32")], True)
+    assert messages(message + other, told=20) == ([b"fives"], False)
+    assert messages(message + done + message, told=20) == ([b"fives"], True)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_end(reply: bytes) -> None:
-    try:
-        addresses(reply)
-    except (struct.error, ValueError):
-        return
+    found, _ = messages(reply, told=20)
+    assert sum(len(body) for body in found) <= len(reply)
+    assert all(len(raw) <= len(reply) for raw in attributes(reply, after=8).values())
+
+
+@given(st.binary(max_size=60))
+def test_an_address_that_makes_no_sense_is_none(body: bytes) -> None:
+    found = address(body)
+    assert found is None or "/" in found[1]
