@@ -42,6 +42,39 @@ def unpacked(batches: list[SealedBatch]) -> list[SimpleNamespace]:
     return sorted(rows, key=lambda row: row.seq)
 
 
+# A loop that is this late did not get its CPU: what it measured then says something about the machine.
+DISTURBED_S = 0.010
+TRIES = 6
+# No scene takes a second; a hang ends here, since the alarm of pytest-timeout does not reach uvloop.
+HANGING_S = 60.0
+
+
+class Pulse:
+    """How late the loop was at the most, looked at every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.late_max_s = 0.0
+
+    async def beat(self) -> None:
+        """Look until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + 0.004
+            await asyncio.sleep(0.004)
+            self.late_max_s = max(self.late_max_s, loop.time() - due_s)
+
+
+async def _watched(scene: Callable[[], Awaitable[Any]], pulse: Pulse) -> Any:
+    beating = asyncio.ensure_future(pulse.beat())
+    try:
+        async with asyncio.timeout(HANGING_S):
+            return await scene()
+    finally:
+        # What stood still until now is seen, too.
+        await asyncio.sleep(0)
+        beating.cancel()
+
+
 @dataclass
 class Lab:
     """Runs shares; a test reads what came of them."""
@@ -50,8 +83,20 @@ class Lab:
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     def run(self, scene: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a coroutine function on the loop that agents use."""
-        return uvloop.run(scene())  # type: ignore[arg-type]
+        """Run a coroutine function on the loop that agents use.
+
+        A scene that fails while the machine kept the loop waiting is played again, a few times at most; what fails on
+        an undisturbed machine, or every time, fails.
+        """
+        for left in reversed(range(TRIES)):
+            pulse = Pulse()
+            try:
+                return uvloop.run(_watched(scene, pulse))
+            except AssertionError:
+                if not left or pulse.late_max_s < DISTURBED_S:
+                    raise
+                self.cancel = asyncio.Event()
+        raise AssertionError("unreachable")
 
     def free_port(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         """A port nobody has."""
@@ -62,9 +107,9 @@ class Lab:
         return Target(name=f"t{port}", dst="t", proto=proto, layer=Layer.pod, address=address, port=port, **more)
 
     def round(
-        self, *, rate: float = 200.0, duration_s: float = 0.05, timeout_ms: int = 150, **more: Any
+        self, *, rate: float = 200.0, duration_s: float = 0.05, timeout_ms: int = 5000, **more: Any
     ) -> RoundScheduled:
-        """A short round."""
+        """A short round, patient with a busy machine: a test that wants a timeout says which."""
         more["expect"] = Expect(status_code=more.pop("status_code", None), rcode=more.pop("rcode", None))
         return RoundScheduled(
             round_id=0xAB,
@@ -103,7 +148,7 @@ class Lab:
                 with contextlib.suppress(ConnectionError):
                     await writer.wait_closed()
 
-        server = await asyncio.start_server(serve, host, 0, ssl=ssl)
+        server = await asyncio.start_server(serve, host, 0, ssl=ssl, backlog=1024)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
@@ -123,7 +168,10 @@ class Lab:
         source_address: str = "",
         **more: Any,
     ) -> tuple[LoadAccount, list[SimpleNamespace]]:
-        """Run `requests` to each target; the account and the rows. The account is checked in every test."""
+        """Run `requests` to each target; the account and the rows. The account is checked in every test.
+
+        Unless a test sets limits, what is late is sent late.
+        """
         batches: list[SealedBatch] = []
         rows = Rows(on_seal=batches.append, max_rows=7)
         account = await run_load(
@@ -136,7 +184,7 @@ class Lab:
             start_monotonic_us=now_us() + 1000,
             rows=rows,
             cancel=self.cancel,
-            limits=limits,
+            limits=limits or Limits(late_limit_us=5_000_000),
             governor=governor,
         )
         rows.seal()

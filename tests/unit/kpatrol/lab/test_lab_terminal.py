@@ -61,7 +61,7 @@ def test_a_change_reaches_the_terminal(tmp_path: Path) -> None:
         following.cancel()
 
     StatusFolder(tmp_path).write_problems([BAD])
-    asyncio.run(asyncio.wait_for(follow_until_said(), timeout=2))
+    asyncio.run(asyncio.wait_for(follow_until_said(), timeout=30))
     assert len(said) == 1
 
 

@@ -78,7 +78,7 @@ def test_a_server_that_never_answers_does_not_hold_the_round(lab: Any) -> None:
             _, rows = await lab.load(lab.target(port=port), requests=5, rate=100, duration_s=0.05, timeout_ms=80)
             took_s = time.monotonic() - began_s
         assert [row.outcome for row in rows] == [Outcome.timeout] * 5
-        assert 0.08 <= took_s < 0.4
+        assert 0.08 <= took_s < 1
 
     lab.run(scene)
 
@@ -92,7 +92,7 @@ def test_cancel_ends_everything_at_once(lab: Any) -> None:
                 lab.target(port=port), requests=1000, rate=100, duration_s=10, timeout_ms=5000
             )
             took_s = time.monotonic() - began_s
-        assert took_s < 0.3
+        assert took_s < 1
         assert 0 < len(rows) < 40
         assert {row.outcome for row in rows} == {Outcome.cancelled}
         assert account.cancelled == 1000
@@ -136,32 +136,34 @@ def test_a_stall_of_the_server_shows_in_the_time_from_the_planned_moment(lab: An
     """Coordinated omission: with one slot, requests wait behind the stall; only the planned moment tells."""
 
     async def scene() -> None:
-        stall = {"at": time.monotonic() + 0.15}
+        stall = {"at": time.monotonic() + 0.1}
 
         async def stalls_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
                 await reader.readuntil(HEAD_END)
                 if time.monotonic() >= stall["at"]:
                     stall["at"] = float("inf")
-                    await asyncio.sleep(0.7)
+                    await asyncio.sleep(1.4)
                 writer.write(OK)
 
         async with lab.server(stalls_once) as port:
             account, rows = await lab.load(
                 lab.target(port=port),
-                requests=200,
+                requests=320,
                 rate=200,
-                duration_s=1.0,
-                timeout_ms=5000,
+                duration_s=1.6,
                 limits=Limits(in_flight_per_target=1, late_limit_us=5_000_000),
             )
         assert account.unsent == 0
         assert {row.outcome for row in rows} == {Outcome.ok}
         total_us = sorted(row.lateness_us + row.dur_us for row in rows)
-        assert total_us[int(len(rows) * 0.99)] > 600_000
+        assert total_us[int(len(rows) * 0.99)] > 1_300_000
         # By its own clock one request alone was slow: all that the naive measure would show.
-        assert sum(row.dur_us > 600_000 for row in rows) == 1
-        assert sum(total > 300_000 for total in total_us) > 40
+        own_us = sorted(row.dur_us for row in rows)
+        assert own_us[-1] >= 1_400_000
+        assert own_us[int(len(rows) * 0.99)] < 700_000
+        # The requests due in the stall's first second waited for longer than its rest.
+        assert sum(total > 400_000 for total in total_us) > 150
 
     lab.run(scene)
 

@@ -24,7 +24,7 @@ async def _ticks(make: Callable[..., Any], *, every_us: int, count: int) -> list
 
     each = make(loop, fire)
     each.start(start_us, every_us)
-    await asyncio.wait_for(done, 3)
+    await asyncio.wait_for(done, 30)
     each.close()
     seen = len(late_us)
     await asyncio.sleep(0.01)

@@ -87,6 +87,11 @@ async def udp_server(answer: Answerer, ports: set[int] | None = None) -> AsyncIt
         sock.close()
 
 
+def patience_ms(outcome: Outcome) -> int:
+    """Short only where a timeout is wanted: a busy machine may take its time to answer."""
+    return 60 if outcome is Outcome.timeout else 5000
+
+
 def ask(protocol: str = "udp", domain: str = "name.example") -> DnsRequest:
     return DnsRequest(domain=domain, protocol=protocol)
 
@@ -113,7 +118,10 @@ def test_each_udp_reply_has_its_outcome(lab: Any, name: str) -> None:
     async def scene() -> None:
         async with udp_server(answer) as port:
             _, rows = await lab.load(
-                lab.target(port=port, proto=Proto.dns), requests=3, timeout_ms=60, dns=ask(domain=domain)
+                lab.target(port=port, proto=Proto.dns),
+                requests=3,
+                timeout_ms=patience_ms(outcome),
+                dns=ask(domain=domain),
             )
         for row in rows:
             assert (row.outcome, row.error, row.status) == (outcome, error, rcode)
@@ -238,7 +246,9 @@ def _tcp(answer: Answerer) -> Any:
 def test_each_tcp_reply_has_its_outcome(lab: Any, answer: Answerer, outcome: Outcome, error: str) -> None:
     async def scene() -> None:
         async with lab.server(_tcp(answer)) as port:
-            _, (row,) = await lab.load(lab.target(port=port, proto=Proto.dns), timeout_ms=60, dns=ask("tcp"))
+            _, (row,) = await lab.load(
+                lab.target(port=port, proto=Proto.dns), timeout_ms=patience_ms(outcome), dns=ask("tcp")
+            )
         assert (row.outcome, row.error) == (outcome, error)
         assert row.connect_us > 0
 

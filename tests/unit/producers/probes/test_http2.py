@@ -188,7 +188,7 @@ def answered(*after: bytes, settings: bytes = SETTINGS) -> Any:
         for piece in after:
             writer.write(piece)
             await writer.drain()
-        await asyncio.sleep(2)
+        await asyncio.sleep(20)
 
     return script
 
@@ -196,7 +196,7 @@ def answered(*after: bytes, settings: bytes = SETTINGS) -> Any:
 async def _garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read(100)
     writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
-    await asyncio.sleep(1)
+    await asyncio.sleep(20)
 
 
 async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -307,11 +307,11 @@ def test_each_misbehaviour_has_its_outcome(lab: Any, name: str) -> None:
         before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began_s = asyncio.get_running_loop().time()
         async with lab.server(script) as port:
-            patient = 2000 if outcome is not Outcome.timeout else 100
+            patient = 10_000 if outcome is not Outcome.timeout else 100
             _, (row,) = await lab.load(lab.target(port=port), timeout_ms=patient, http=HTTP2)
             took_s = asyncio.get_running_loop().time() - began_s
         assert (row.outcome, row.error) == (outcome, error)
-        assert took_s < 1.9
+        assert took_s < 5
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 20 << 10
 
     lab.run(scene)
@@ -361,11 +361,11 @@ def test_a_cancelled_round_leaves_nothing_behind(lab: Any) -> None:
     async def scene() -> None:
         async with lab.server(_silent) as port:
             load = asyncio.ensure_future(
-                lab.load(lab.target(port=port), requests=5, rate=500, timeout_ms=5000, http=HTTP2)
+                lab.load(lab.target(port=port), requests=5, rate=500, timeout_ms=20_000, http=HTTP2)
             )
             await asyncio.sleep(0.05)
             lab.cancel.set()
-            _, rows = await asyncio.wait_for(load, 1)
+            _, rows = await asyncio.wait_for(load, 10)
         assert ends(rows) == {(Outcome.cancelled, "cancelled"): 5}
 
     lab.run(scene)

@@ -260,10 +260,11 @@ def test_a_server_without_tls_is_a_tls_error_and_a_silent_one_a_timeout(
             await reader.read(100)
             writer.write(says)
             if not says:
-                await asyncio.sleep(1)
+                await asyncio.sleep(10)
 
         async with lab.server(plain) as port:
-            _, (row,) = await lab.load(lab.target(port=port, proto=Proto.https))
+            timeout_ms = 150 if outcome is Outcome.timeout else 5000
+            _, (row,) = await lab.load(lab.target(port=port, proto=Proto.https), timeout_ms=timeout_ms)
         assert (row.outcome, row.error) == (outcome, error)
         assert row.connect_us > 0
 

@@ -32,7 +32,7 @@ def on_server(lab: Any, scene: Callable[[SimpleNamespace], Awaitable[None]]) -> 
         )
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            await asyncio.wait_for(scene(SimpleNamespace(reader=reader, writer=writer, port=port)), 5)
+            await asyncio.wait_for(scene(SimpleNamespace(reader=reader, writer=writer, port=port)), 30)
         finally:
             writer.close()
             await responder.close()

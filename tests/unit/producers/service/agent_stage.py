@@ -96,8 +96,8 @@ class FakeKafka:
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Return once it is true; fails after five seconds."""
-    async with asyncio.timeout(5):
+    """Return once it is true; fails after half a minute."""
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 (what is looked at has no event to wait for)
             await asyncio.sleep(0.002)
 

@@ -61,7 +61,7 @@ def play(
     async def whole() -> Publisher:
         publisher = Publisher(lambda: next(made))
         running = asyncio.create_task(publisher.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await scene(publisher)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -35,7 +35,7 @@ def balanced(told: AgentFinished) -> bool:
 
 def play(scene: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await scene()
 
     asyncio.run(bounded())
@@ -118,9 +118,10 @@ def test_the_load_gets_the_start_the_round_should_have_even_when_late(tmp_path: 
     async def scene() -> None:
         clock = Clock()
         async with staged(tmp_path) as stage:
+            heard_us = clock.monotonic_us()
             stage.hear(a_round(number=1, starts_in_s=0.05), a_round(number=2, starts_in_s=-4.0))
             await stage.accounts(2)
-            offsets_s = sorted((start - clock.monotonic_us()) / 1e6 for start in stage.starts_us)
+            offsets_s = sorted((start - heard_us) / 1e6 for start in stage.starts_us)
             assert offsets_s[0] == pytest.approx(-4.0, abs=0.5)
             assert offsets_s[1] == pytest.approx(0.05, abs=0.5)
 
@@ -162,7 +163,7 @@ def test_a_cancelled_round_stops_and_says_so(tmp_path: Path) -> None:
 def test_a_round_stops_at_its_deadline(tmp_path: Path) -> None:
     async def scene() -> None:
         async with staged(tmp_path, send_until_cancelled) as stage:
-            stage.hear(a_round(deadline_in_s=0.05))
+            stage.hear(a_round(deadline_in_s=0.3))
             (told,) = await stage.accounts(1)
             assert (told.sent, told.unsent, told.note) == (10, 10, "deadline passed")
 

@@ -14,12 +14,14 @@ from topics.connection import BadConfiguration
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def served(answer: Answer, *, path: str = "/api/v1/ping", patience_s: float = 2.0) -> TimedUrl:
+def served(answer: Answer, *, path: str = "/api/v1/ping", patience_s: float = 30.0) -> TimedUrl:
     async def scene() -> TimedUrl:
         over = asyncio.Event()
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await answer(reader, writer)
+            # Who has hung up before the answer is one way to end, too.
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await answer(reader, writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -29,7 +31,8 @@ def served(answer: Answer, *, path: str = "/api/v1/ping", patience_s: float = 2.
         port = server.sockets[0].getsockname()[1]
         async with server:
             timed = await time_url(f"http://127.0.0.1:{port}{path}", patience_s=patience_s)
-            await over.wait()
+            async with asyncio.timeout(30):
+                await over.wait()
             return timed
 
     return asyncio.run(scene())
@@ -55,11 +58,11 @@ def test_every_phase_is_timed_and_adds_up() -> None:
 def test_a_server_that_hangs_is_connected_and_without_status() -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.4)
 
-    timed = served(mute, patience_s=0.05)
+    timed = served(mute, patience_s=0.3)
     assert (timed.connected, timed.status, timed.error) == (True, 0, "timeout")
-    assert timed.total_us >= 50_000
+    assert timed.total_us >= 300_000
 
 
 def test_nonsense_and_silence_are_told_apart() -> None:
@@ -76,7 +79,7 @@ def test_nonsense_and_silence_are_told_apart() -> None:
 
 def test_names_and_ports_that_answer_nobody() -> None:
     async def scene() -> tuple[TimedUrl, ...]:
-        return await time_urls(("http://name.invalid/", "http://127.0.0.1:1/"), patience_s=2)
+        return await time_urls(("http://name.invalid/", "http://127.0.0.1:1/"), patience_s=30)
 
     name, port = asyncio.run(scene())
     assert (name.connected, name.error) == (False, "dns_error")

@@ -83,7 +83,7 @@ def deliver_to(*hooks: Any, total_s: float = 60.0, record: AlarmRecord = EXAMPLE
             ended = await deliver(
                 record,
                 [Route(hook=hook) for hook in hooks],
-                doors=Doors(http=http, timeout_s=0.5),
+                doors=Doors(http=http, timeout_s=30),
                 patience=Patience(total_s=total_s, first_wait_s=0.001, longest_wait_s=0.002),
                 counted=counted.append,
             )

@@ -1,0 +1,24 @@
+"""What holds for every test: properties are searched without a clock, and a test that hangs fails."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes an example slow, not wrong. Where CI is set the same examples are tried on every run.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# The first test of a file in tests/cluster waits for a whole Kubernetes to come up; soaks take minutes.
+_PATIENCE_S = {"cluster": 900, "soak": 3600}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of the slow folders their own time limit, where they do not say one."""
+    root = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
+        if folder in _PATIENCE_S and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_PATIENCE_S[folder]))
