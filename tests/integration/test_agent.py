@@ -100,7 +100,7 @@ class Scene:
             )
         return name
 
-    async def until(self, true: Callable[[], object], *, within_s: float = 20.0) -> None:
+    async def until(self, true: Callable[[], object], *, within_s: float = 60.0) -> None:
         """Return once it is true; fail with the agents' last words."""
         end = time.monotonic() + within_s
         while not true():
@@ -293,7 +293,7 @@ def test_a_round_is_run_recorded_accounted_and_the_agents_leave_in_order(kafka: 
             assert outcomes == {int(Outcome.ok)}, scene.last_words()
             assert batch.head.peers == ("", batch.head.targets[0].dst)
             assert batch.head.start_us == round_.start_us
-        assert ended_s < 4.0
+        assert ended_s < 8.0
         await scene.until(lambda: {r.head.agent for r in scene.heard.receipts} >= set(names))
         for name in names:
             assert scene.resident_bytes(name) < RESIDENT_GOAL_BYTES, f"{scene.resident_bytes(name) >> 20} MiB"
@@ -313,7 +313,7 @@ def test_a_global_stop_and_an_orderly_end(kafka: Kafka, tmp_path: Path) -> None:
         await asyncio.sleep(1.5)
         stop = RoundCancelled(round_id=0, task_uid="", reason="global stop", at_us=time.time_ns() // 1000)
         await say(scene, task_rounds.TOPIC, stop)
-        await scene.until(lambda: len(scene.heard.accounts(round_)) == 2, within_s=3)
+        await scene.until(lambda: len(scene.heard.accounts(round_)) == 2, within_s=20)
         for told in scene.heard.accounts(round_).values():
             assert_adds_up(told)
             assert told.note == "cancelled: global stop"
@@ -324,8 +324,8 @@ def test_a_global_stop_and_an_orderly_end(kafka: Kafka, tmp_path: Path) -> None:
         asked_s = time.monotonic()
         for agent in scene.agents.values():
             agent.send_signal(signal.SIGTERM)
-        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=5)
-        assert time.monotonic() - asked_s < 5
+        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=20)
+        assert time.monotonic() - asked_s < 15
         assert [a.returncode for a in scene.agents.values()] == [0, 0]
         await scene.until(lambda: len(scene.heard.accounts(third)) == 2)
         for told in scene.heard.accounts(third).values():
@@ -407,8 +407,8 @@ def test_a_broker_away_in_mid_round_loses_nothing(kafka: Kafka, tmp_path: Path) 
         asked_s = time.monotonic()
         for agent in scene.agents.values():
             agent.send_signal(signal.SIGTERM)
-        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=10)
-        assert time.monotonic() - asked_s < 5
+        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=20)
+        assert time.monotonic() - asked_s < 15
         assert [a.returncode for a in scene.agents.values()] == [0, 0]
         for name in names:
             story = Journal(folder=scene.folder / name).accounts[round_.round_id, scene.incarnation(name)].story

@@ -52,6 +52,7 @@ from topics.probe_results import Batch, BatchHead, BatchTarget
 from topics.task_rounds import Target
 
 HTTP = PORTS[Proto.http]
+pytestmark = pytest.mark.paced
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from topics.task_rounds import FULL_SIZE, Mesh, RoundScheduled, Target
 UDP = PORTS[Proto.udp]
 # As long as a slow machine may need: what comes is never taken for lost.
 PATIENT_MS = 2000
+pytestmark = pytest.mark.paced
 
 
 @pytest.fixture

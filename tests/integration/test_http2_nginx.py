@@ -20,6 +20,7 @@ from tests.unit.producers.conftest import Lab, free_port
 from topics.outcome import Outcome, Proto
 from topics.task_rounds import HttpRequest
 
+pytestmark = pytest.mark.paced
 REQUESTS = 400
 REQUESTS_OF_A_CONNECTION = 50
 CONFIG = """

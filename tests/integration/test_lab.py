@@ -11,6 +11,7 @@ import pytest
 from tests.integration.labs import EXAMPLES, TASKS, assert_adds_up, lab_id, leftovers, run_lab
 
 
+@pytest.mark.paced
 def test_two_percent_at_one_node_is_found_there_and_nothing_is_left(tmp_path: Path) -> None:
     run = run_lab(
         "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "5", "--minute-s", "8",
@@ -25,13 +26,14 @@ def test_two_percent_at_one_node_is_found_there_and_nothing_is_left(tmp_path: Pa
     found = {(f["element"], f["direction"]) for r in rounds for f in r["findings"]}
     assert ("node-3", "ingress") in found, run.report
     assert {element for element, _ in found} == {"node-3"}
-    assert all(r["verdict_delay_s"] < 5 for r in rounds), [r["verdict_delay_s"] for r in rounds]
+    assert all(r["verdict_delay_s"] < 20 for r in rounds), [r["verdict_delay_s"] for r in rounds]
     assert run.code in (0, 1)
     (fault,) = run.report["faults"]
     assert 0 < fault["dropped"] < fault["examined"]
     assert run.leftovers() == []
 
 
+@pytest.mark.paced
 def test_every_way_to_fail_has_its_own_outcome(tmp_path: Path) -> None:
     run = run_lab(
         "-f", str(TASKS), "--agents", "3", "--minute-s", "10", logs=tmp_path,

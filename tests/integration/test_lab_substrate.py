@@ -112,7 +112,7 @@ def exchange(network: Network, source: str, target: str, *, count: int, size: in
     assert address is not None
     with start_in(network, target, ECHO, address) as echo:
         said = run_in(network.nodes[source], [sys.executable, "-c", ASK, address, str(count), str(size)])
-        output, _ = echo.communicate(timeout=10)
+        output, _ = echo.communicate(timeout=60)
     return [int(output), int(said)]
 
 
@@ -134,10 +134,11 @@ def test_nodes_meet_on_the_data_path_only_and_reach_the_lab(network: Network) ->
     for address in (two.address, two.address6, network.gateway):
         assert " 0% packet loss" in run_in(one, ["ping", "-c", "3", "-i", "0.05", "-q", f"{address}"])
     with pytest.raises(CommandFailed, match="100% packet loss"):
-        run_in(one, ["ping", "-c", "1", "-W", "0.3", "-q", two.ctl_address])
+        run_in(one, ["ping", "-c", "1", "-W", "1", "-q", two.ctl_address])
     asyncio.run(check_control_path(network))
 
 
+@pytest.mark.paced
 def test_a_fault_works_in_one_direction_and_counts_exactly(network: Network) -> None:
     injection = injected(network, "ingress node-2 loss=50% proto=udp")
     arrived, answered = exchange(network, "node-1", "node-2", count=400)
@@ -151,6 +152,7 @@ def test_a_fault_works_in_one_direction_and_counts_exactly(network: Network) -> 
     assert exchange(network, "node-1", "node-3", count=100) == [100, 100]
 
 
+@pytest.mark.paced
 def test_egress_is_dropped_where_it_arrives(network: Network) -> None:
     injection = injected(network, "egress node-1 every=4 proto=udp")
     arrived, answered = exchange(network, "node-1", "node-2", count=200)
@@ -159,6 +161,7 @@ def test_egress_is_dropped_where_it_arrives(network: Network) -> None:
     assert exchange(network, "node-2", "node-3", count=100) == [100, 100]
 
 
+@pytest.mark.paced
 def test_a_pair_a_size_and_ipv6(network: Network) -> None:
     injection = injected(network, "pair node-1>node-2 every=2 size>1000")
     assert exchange(network, "node-1", "node-2", count=50, size=900, v6=True) == [50, 50]
@@ -167,6 +170,7 @@ def test_a_pair_a_size_and_ipv6(network: Network) -> None:
     assert counted(injection) == {"node-2": (50, 25)}
 
 
+@pytest.mark.paced
 def test_a_fault_ends_in_time_and_keeps_its_counters(network: Network) -> None:
     injection = Injection(network, [parse_fault("ingress node-2 loss=100% from=0.1 to=0.3", nodes=list(network.nodes))])
     one, two = network.nodes["node-1"], network.nodes["node-2"]
@@ -198,7 +202,7 @@ def test_a_packet_on_the_wire_is_one_segment(network: Network) -> None:
     send = f"import socket; socket.create_connection(('{network.nodes['node-2'].address}', 7001)).sendall(b'x' * 10**6)"
     with start_in(network, "node-2", receive) as receiver:
         run_in(network.nodes["node-1"], [sys.executable, "-c", send])
-        assert receiver.communicate(timeout=10)[0] == "1000000\n"
+        assert receiver.communicate(timeout=60)[0] == "1000000\n"
     assert counted(injection) == {"node-2": (0, 0)}
 
 
@@ -243,11 +247,12 @@ def test_a_kernel_without_ipv6_is_enough(lab: LabState) -> None:
     assert exchange(network, "node-1", "node-2", count=20) == [20, 20]
 
 
+@pytest.mark.paced
 def test_twenty_nodes_are_up_in_two_seconds(lab: LabState) -> None:
     began = time.monotonic()
     network = build_network(lab=lab, mode="root", specs=[NodeSpec(name=f"node-{i}") for i in range(1, 21)])
     took_s = time.monotonic() - began
-    assert took_s < 2
+    assert took_s < 2, "on a machine that keeps time"
     ends = network.nodes["node-20"].address
     assert " 0% packet loss" in run_in(network.nodes["node-1"], ["ping", "-c", "1", "-q", ends])
     network.close()

@@ -185,6 +185,7 @@ def test_the_saved_page_needs_nothing_else(seeded: Seeded, tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
+@pytest.mark.paced
 def test_a_thousand_nodes_are_drawn_and_scrolled(tmp_path: Path) -> None:
     nodes = 1000
     names = pa.array([f"node-{n}" for n in range(nodes)])

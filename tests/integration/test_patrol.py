@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.labs import assert_adds_up, run_lab
 
+pytestmark = pytest.mark.paced
 PATROL = Path(__file__).parent / "tasks_patrol.yaml"
 
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.labs import run_lab
 
+pytestmark = pytest.mark.paced
 PATROL = """
 apiVersion: kpatrol.io/v1beta1
 kind: NetPatrol

@@ -30,6 +30,8 @@ from topics.round_progress import AgentFinished, BatchesStored, StoredBatch
 from topics.round_verdicts import RoundVerdict
 from topics.task_rounds import RoundScheduled, Target
 
+pytestmark = pytest.mark.paced
+
 # As `python -m producers` begins: what an agent has no need of stays out.
 ALONE = """
 import sys, pathlib
@@ -63,7 +65,7 @@ def run_alone(folder: Path, *, targets: int = 1, **job: object) -> Ran:
             *(sys.executable, "-c", ALONE, str(folder)), cwd=Path(__file__).parents[2]
         )
         try:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(120):
                 assert await agent.wait() == 0
         finally:
             if agent.returncode is None:

@@ -14,7 +14,7 @@ from tests.integration.two_ends import PORTS, asked, dropping, random_loss, roun
 from tests.unit.streams.judging.test_directions import both_ends, direction_found
 from topics.outcome import Proto
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.paced]
 lab, network = test_both_ends.lab, test_both_ends.network
 CASES = [(share, way) for share in (0.001, 0.01, 0.05) for way in ("forward", "reverse")]
 
