@@ -143,7 +143,7 @@ async def _verdicts(
         place = TopicPartition(round_verdicts.TOPIC.name, 0)
         consumer.assign([place])
         end = (await consumer.end_offsets([place]))[place]
-        await _seek(consumer, place, since_ms=min(r.start_us for r in rounds) // 1000)
+        consumer.seek(place, await _first(consumer, place, since_ms=min(r.start_us for r in rounds) // 1000, end=end))
         until_s = time.monotonic() + patience_s
         while wanted - told.keys() and (await consumer.position(place) < end or time.monotonic() < until_s):
             for verdict in _decoded(await consumer.getmany(place, timeout_ms=200)):
@@ -154,13 +154,13 @@ async def _verdicts(
     return told
 
 
-async def _seek(consumer: AIOKafkaConsumer, place: TopicPartition, *, since_ms: int) -> None:
-    """Begin with what was told since then: no verdict on a round comes before its start."""
+async def _first(consumer: AIOKafkaConsumer, place: TopicPartition, *, since_ms: int, end: int) -> int:
+    """The offset of the first that was told since then: no verdict on a round comes before its start.
+
+    Where there is none yet it is the end as it was before that was asked: a verdict told meanwhile is not passed over.
+    """
     found = (await consumer.offsets_for_times({place: since_ms}))[place]
-    if found is None:
-        await consumer.seek_to_end(place)
-    else:
-        consumer.seek(place, found.offset)
+    return end if found is None else int(found.offset)
 
 
 def _decoded(fetched: Mapping[Any, Sequence[Any]]) -> Iterable[RoundVerdict]:

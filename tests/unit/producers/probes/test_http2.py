@@ -150,7 +150,9 @@ def test_a_refused_stream_is_tried_once_more(lab: Any) -> None:
 
         async with lab.server(H2Server(answer=answer)) as port:
             _, rows = await lab.load(lab.target(port=port), requests=2, rate=50, timeout_ms=2000, http=HTTP2)
-        assert [(row.outcome, row.status, row.attempt) for row in rows] == [(Outcome.ok, 204, 1), (Outcome.ok, 204, 0)]
+        # The second request may be sent before the first is refused, and be answered first.
+        found = Counter((row.outcome, row.status, row.attempt) for row in rows)
+        assert found == {(Outcome.ok, 204, 1): 1, (Outcome.ok, 204, 0): 1}
 
     lab.run(scene)
 
