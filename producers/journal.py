@@ -74,6 +74,7 @@ class Ended(_Line, frozen=True, kw_only=True, tag="ended"):
     unsent_causes: dict[str, int] = {}
     condition: Condition = Condition()
     node_counters: NodeCounters | None = None
+    trace_id: str = ""
 
 
 class Finished(_Line, frozen=True, kw_only=True, tag="finished"):
@@ -187,6 +188,9 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
         unsent_causes=ended.unsent_causes,
         condition=ended.condition,
         node_counters=ended.node_counters,
+        task=began.task,
+        trace_id=ended.trace_id,
+        began_us=began.at_us,
     )
 
 

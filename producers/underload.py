@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from producers.batches import Batches, source_address
 from producers.config import Config
 from producers.instrument import Gauges, Instrument, Reading, condition
@@ -102,12 +104,13 @@ async def run_share(
     except Exception as error:
         # A bug in the engine must not take the other rounds with it; what it leaves unrecorded is declared.
         log.exception("event=load_failed round=%d", round_.round_id)
-        return Ended(unsent=0, unrecorded_cause=f"load engine failed: {error!r}")
+        return Ended(unsent=0, unrecorded_cause=f"load engine failed: {error!r}", trace_id=trace_id.hex())
     finally:
         for task in aside:
             task.cancel()
         rows.seal()
-    return _ended(load, bench.instrument.read().since(before), peak, bench.instrument)
+    ended = _ended(load, bench.instrument.read().since(before), peak, bench.instrument)
+    return msgspec.structs.replace(ended, trace_id=trace_id.hex())
 
 
 async def _seal_aged(rows: Rows, sealer: Sealer) -> None:

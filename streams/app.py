@@ -23,7 +23,7 @@ from streams.parts import EXIT_RESTART, Hold, Parts
 from topics.connection import KafkaConnection
 
 TERM_LIMIT_S = 45.0
-GROUPS = {"sink": "kpatrol-sink", "judge": "kpatrol-judge", "alarms": "kpatrol-alarms", "hooks": "kpatrol-hooks"}
+GROUPS = {name: f"kpatrol-{name}" for name in ("sink", "judge", "alarms", "hooks", "traces")}
 log = logging.getLogger(__name__)
 
 
@@ -122,7 +122,7 @@ def end_after(seconds: float) -> None:
 
 def main(*, service: str, config: StreamsConfig) -> NoReturn:
     """Build and run one of GROUPS until it is told to stop or fails; exits the process."""
-    from streams import unassigned
+    from streams import telemetry, unassigned
     from streams.health import Health
     from streams.watchdog import Watchdog
 
@@ -132,6 +132,8 @@ def main(*, service: str, config: StreamsConfig) -> NoReturn:
     asyncio.set_event_loop(loop)
     parts = Parts(config=config, metrics=Metrics(), hold=Hold())
     app = build(app_id=GROUPS[service], kafka=config.kafka, session_timeout_s=config.session_timeout_s)
+    if config.otlp:
+        telemetry.start(service=service, signals=config.otlp, metrics=parts.metrics)
     module: ServiceModule = importlib.import_module(f"streams.{service}")
     before = module.attach(app, parts)
     watchdog = Watchdog(app=app, parts=parts)

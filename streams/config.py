@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from topics.connection import BadConfiguration, KafkaConnection
 
+Records = Literal["failed", "all"]
+Signal = Literal["metrics", "traces"]
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -22,8 +25,10 @@ class StreamsConfig:
     """What every stream service is told. The ClickHouse password prints as ***.
 
     `clickhouse_url` is http(s)://user@host:port/database, and needed by all but the hooks, who need `hooks_file`
-    instead; `silences_file` is the alarms' list of maintenances; `health` is None where no pages are wanted;
-    `session_timeout_s` is how long Kafka waits for a member that has died before others take over its work.
+    instead, and the traces, who need at least one of `traces_topic` and `traces_endpoint` (http(s)://host:port).
+    `silences_file` is the alarms' list of maintenances; `health` is None where no pages are wanted; `otlp` names
+    what of the service's own goes where OTEL_* says; `session_timeout_s` is how long Kafka waits for a member that has
+    died before others take over its work.
     """
 
     kafka: KafkaConnection
@@ -36,6 +41,10 @@ class StreamsConfig:
     hooks_file: Path | None = None
     hooks_patience_s: float = 300.0
     silences_file: Path | None = None
+    traces_topic: bool = False
+    traces_endpoint: str = ""
+    traces_records: Records = "failed"
+    otlp: frozenset[Signal] = frozenset()
 
     def __repr__(self) -> str:
         return f"StreamsConfig({self.kafka}, clickhouse_url={self.clickhouse_url!r}, password=***, {self.health})"
@@ -46,7 +55,10 @@ class StreamsConfig:
         url = env.get("KPATROL_CLICKHOUSE_URL", "")
         if service == "hooks" and not env.get("KPATROL_HOOKS_FILE"):
             raise BadConfiguration("KPATROL_HOOKS_FILE: not set, expected a YAML file of hooks")
-        if service != "hooks" and not url.startswith(("http://", "https://")):
+        traces = _traces(env)
+        if service == "traces" and not any(traces):
+            raise BadConfiguration("KPATROL_TRACES_TOPIC: not set, expected true, or an URL in KPATROL_TRACES_ENDPOINT")
+        if service not in ("hooks", "traces") and not url.startswith(("http://", "https://")):
             raise BadConfiguration(f"KPATROL_CLICKHOUSE_URL: found {url!r}, expected http(s)://user@host:port/database")
         level = env.get("KPATROL_LOG_LEVEL", "INFO").upper()
         if level not in LOG_LEVELS:
@@ -62,6 +74,10 @@ class StreamsConfig:
             hooks_file=_path(env.get("KPATROL_HOOKS_FILE", "")),
             hooks_patience_s=_patience_s(env.get("KPATROL_HOOKS_PATIENCE_S", "300")),
             silences_file=_path(env.get("KPATROL_SILENCES_FILE", "")),
+            otlp=_signals(env),
+            traces_topic=traces[0],
+            traces_endpoint=traces[1],
+            traces_records=_records(env.get("KPATROL_TRACES_RECORDS", "failed")),
             session_timeout_s=session_timeout_s(env.get("KPATROL_SESSION_TIMEOUT_S", "20")),
         )
 
@@ -74,6 +90,29 @@ def listen(value: str) -> Listen | None:
     if not colon or not port.isdigit() or int(port) > 65535:
         raise BadConfiguration(f"KPATROL_HEALTH_LISTEN: found {value!r}, expected host:port")
     return Listen(host=host.strip("[]") or "0.0.0.0", port=int(port))
+
+
+def _traces(env: Mapping[str, str]) -> tuple[bool, str]:
+    topic, endpoint = env.get("KPATROL_TRACES_TOPIC", ""), env.get("KPATROL_TRACES_ENDPOINT", "")
+    if topic not in ("", "true", "false"):
+        raise BadConfiguration(f"KPATROL_TRACES_TOPIC: found {topic!r}, allowed: true, false")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise BadConfiguration(f"KPATROL_TRACES_ENDPOINT: found {endpoint!r}, expected http(s)://host:port")
+    return topic == "true", endpoint
+
+
+def _records(value: str) -> Records:
+    match value:
+        case "failed" | "all":
+            return value
+    raise BadConfiguration(f"KPATROL_TRACES_RECORDS: found {value!r}, allowed: failed, all")
+
+
+def _signals(env: Mapping[str, str]) -> frozenset[Signal]:
+    """What the OpenTelemetry SDK has an address for; it reads the variables itself."""
+    if env.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return frozenset(get_args(Signal))
+    return frozenset(s for s in get_args(Signal) if env.get(f"OTEL_EXPORTER_OTLP_{s.upper()}_ENDPOINT"))
 
 
 def _path(value: str) -> Path | None:

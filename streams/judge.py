@@ -16,6 +16,7 @@ import mode
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams import telemetry
 from streams.app import end_after
 from streams.clickhouse import Attempts, ClickHouse
 from streams.dead_letter import Outgoing, Run, Source, dead_letter
@@ -177,9 +178,12 @@ class Office:
                 self._open = True
                 async for events in stream.noack().noack_take(TAKE, within=TAKE_S):
                     messages = [event.message for event in events]
-                    await take_messages(
-                        messages, judge=self.judge, run=run, publisher=self.publisher, parts=self._parts
-                    )
+                    with telemetry.processing(
+                        topic=round_progress.TOPIC.name, group="kpatrol-judge", records=len(messages)
+                    ):
+                        await take_messages(
+                            messages, judge=self.judge, run=run, publisher=self.publisher, parts=self._parts
+                        )
                     for event in events:
                         await stream.ack(event)
         except Exception as error:

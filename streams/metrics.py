@@ -20,6 +20,9 @@ Counter = Literal[
     "kpatrol_insert_seconds_total",
     # Times the watchdog set a parked consumer going again.
     "kpatrol_watchdog_unparked_total",
+    # Requests of OTLP spans told to whom they are for, by kind (requests, shares, verdicts), and those refused.
+    "kpatrol_span_requests_total",
+    "kpatrol_spans_refused_total",
     # Attempts at delivering an alarm's transition, by outcome (ok, retry, given_up).
     "kpatrol_hook_deliveries_total",
 ]
@@ -58,6 +61,12 @@ class Metrics:
         key = (name, tuple(sorted(labels.items())))
         with self._lock:
             return self._counters.get(key, self._gauges.get(key, 0))
+
+    def observed(self, name: Counter | Gauge) -> list[tuple[float, dict[str, str]]]:
+        """Present values of a name, each with its labels."""
+        with self._lock:
+            values = {**self._counters, **self._gauges}
+        return [(value, dict(labels)) for (known, labels), value in values.items() if known == name]
 
     def render(self) -> str:
         """Prometheus text format, version 0.0.4."""

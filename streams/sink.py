@@ -18,6 +18,7 @@ import faust
 import mode
 import pyarrow as pa
 
+from streams import telemetry
 from streams.app import end_after
 from streams.dead_letter import Outgoing, Run, Source, dead_letter
 from streams.expand import Delivered, TargetTables, deliver, expand
@@ -149,7 +150,10 @@ class RowKeeper:
 
 async def _timed_insert(keeper: ProbeKeeper | RowKeeper, *, table: str, rows: pa.Table, token: str) -> None:
     began_s = time.monotonic()
-    await keeper.patience(f"insert into {table}", lambda: keeper.database.insert(table=table, rows=rows, token=token))
+    with telemetry.inserting(table=table, rows=rows.num_rows):
+        await keeper.patience(
+            f"insert into {table}", lambda: keeper.database.insert(table=table, rows=rows, token=token)
+        )
     keeper.metrics.add("kpatrol_insert_seconds_total", time.monotonic() - began_s, table=table)
     keeper.metrics.add("kpatrol_inserts_total", table=table)
     keeper.metrics.add("kpatrol_rows_stored_total", rows.num_rows, table=table)
@@ -205,7 +209,8 @@ def _add_agent(app: faust.App, *, keeper: Keeper[Any], parts: Parts) -> None:
             async with Publisher(kafka=parts.config.kafka, client_id="kpatrol-sink") as publisher:
                 async for events in stream.noack().noack_take(FLUSH_RECORDS, within=FLUSH_S):
                     messages = [event.message for event in events]
-                    await flush_events(messages, keeper=keeper, run=run, publisher=publisher, metrics=parts.metrics)
+                    with telemetry.processing(topic=keeper.topic.name, group="kpatrol-sink", records=len(messages)):
+                        await flush_events(messages, keeper=keeper, run=run, publisher=publisher, metrics=parts.metrics)
                     for event in events:
                         await stream.ack(event)
         except Exception as error:

@@ -7,6 +7,7 @@ from topics import (
     alarms,
     cluster_events,
     mesh_members,
+    otlp_spans,
     probe_receipts,
     probe_results,
     round_progress,
@@ -27,5 +28,6 @@ TOPICS: dict[str, Topic[Any]] = {
         round_verdicts,
         alarms,
         cluster_events,
+        otlp_spans,
     )
 }

@@ -25,6 +25,11 @@ def span_id(*, trace_id: bytes, seq: int) -> str:
     return f"{splitmix64((low + seq) & MASK64):016x}"
 
 
+def share_span_id(*, trace_id: bytes) -> str:
+    """Span id of an agent's whole share of a round, the parent of its requests: that of request -1."""
+    return span_id(trace_id=trace_id, seq=-1)
+
+
 def traceparent(*, trace_id: bytes, seq: int) -> str:
     """W3C Trace Context header of request `seq`."""
     return f"00-{trace_id.hex()}-{span_id(trace_id=trace_id, seq=seq)}-01"

@@ -1,8 +1,8 @@
 """probe-results-v1: one row for every request, in columnar batches of about 500.
 
-Written by agents, read by the sink. Key: the agent, so one agent's batches stay in order in one partition and two
-deliveries of a batch meet in the same sink. Identity of a row: (round_id, agent, incarnation, seq); of a batch:
-(round_id, agent, incarnation, batch_seq).
+Written by agents, read by the sink, and by the traces service where it runs. Key: the agent, so one agent's batches
+stay in order in one partition and two deliveries of a batch meet in the same sink. Identity of a row: (round_id,
+agent, incarnation, seq); of a batch: (round_id, agent, incarnation, batch_seq).
 
 A batch is its head (what is the same for all rows, and the table of targets) and the rows' own columns. `seq` counts
 the agent's requests of the round from 0; `target`, `peer` and `error` are indexes into the head's lists.
@@ -179,7 +179,7 @@ EXAMPLE = Batch(
 TOPIC: Topic[Batch] = Topic(
     name="probe-results-v1",
     writers=("agent",),
-    readers=("sink",),
+    readers=("sink", "traces"),
     key=lambda b: agent_key(b.head.agent),
     encode=encode,
     decode=decode,

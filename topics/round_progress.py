@@ -1,7 +1,8 @@
 """round-progress-v1: all that the judge folds, in order per task.
 
 Written by the controller (RoundScheduled, RoundCancelled, AgentGone), the sink (BatchesStored), the agents
-(AgentFinished) and the judge's timer (RoundDeadline); read by the judge alone. Key: task uid, so everything about
+(AgentFinished) and the judge's timer (RoundDeadline); read by the judge; the traces
+service reads AgentFinished. Key: task uid, so everything about
 one task's rounds is in one partition. The judge's tables depend on the partition count: it never grows.
 """
 
@@ -92,6 +93,7 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     adds up to `unsent`. `declared_missing` are requests whose record is
     lost, with the cause ("spool evicted", "agent died", "cancelled"). `lateness` is sent minus planned time.
     Published by the next incarnation where the one that ran the round died (`incarnation` is the one that ran).
+    `trace_id` (32 hex digits) is that of the share's requests, empty where the agent died; `began_us` when it began.
     """
 
     task_uid: str
@@ -123,6 +125,9 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     unsent_causes: dict[str, int] = {}
     condition: Condition = Condition()
     node_counters: NodeCounters | None = None
+    task: str = ""
+    trace_id: str = ""
+    began_us: int = 0
 
 
 class AgentGone(Record, frozen=True, kw_only=True, tag="AgentGone"):
@@ -164,7 +169,7 @@ _encode, _decode = json_codec(RoundProgress)
 TOPIC: Topic[RoundProgress] = Topic(
     name="round-progress-v1",
     writers=("controller", "sink", "agent", "judge"),
-    readers=("judge",),
+    readers=("judge", "traces"),
     key=lambda r: r.task_uid.encode(),
     encode=_encode,
     decode=_decode,

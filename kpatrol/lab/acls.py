@@ -18,7 +18,7 @@ from kpatrol.lab.errors import LabError
 from topics.catalogue import TOPICS
 from topics.connection import KafkaConnection
 
-Role = Literal["controller", "agent", "sink", "judge", "alarms", "hooks", "reader", "admin"]
+Role = Literal["controller", "agent", "sink", "judge", "alarms", "hooks", "traces", "reader", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 # Broker setting `super.users`: applies topics and ACLs, nothing else runs as it.
 ADMIN: Role = "admin"
@@ -31,7 +31,7 @@ _RESOURCES: Mapping[Resource, int] = {"topic": 2, "group": 3, "cluster": 4}
 _OPERATIONS: Mapping[Operation, int] = {"read": 3, "write": 4, "describe": 8, "idempotent_write": 12}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 
-_GROUP_ROLES: tuple[Role, ...] = ("sink", "judge", "alarms", "hooks")
+_GROUP_ROLES: tuple[Role, ...] = ("sink", "judge", "alarms", "hooks", "traces")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -42,11 +42,24 @@ def test_the_configuration_is_read_from_the_environment(tmp_path: Path) -> None:
         ("KPATROL_SESSION_TIMEOUT_S", "0"),
         ("KPATROL_SESSION_TIMEOUT_S", "soon"),
         ("KPATROL_KAFKA_BOOTSTRAP", ""),
+        ("KPATROL_TRACES_TOPIC", "yes"),
+        ("KPATROL_TRACES_ENDPOINT", "collector:4318"),
+        ("KPATROL_TRACES_RECORDS", "some"),
     ],
 )
 def test_a_bad_setting_is_named_with_what_was_expected(name: str, value: str) -> None:
     with pytest.raises(BadConfiguration, match=rf"{name}: .*expected|{name}: .*allowed"):
         StreamsConfig.from_env({**ENV, name: value})
+
+
+def test_the_traces_need_no_clickhouse_but_somebody_to_tell() -> None:
+    kafka = {"KPATROL_KAFKA_BOOTSTRAP": "k:9092"}
+    with pytest.raises(BadConfiguration, match="KPATROL_TRACES_TOPIC: not set"):
+        StreamsConfig.from_env(kafka, service="traces")
+    assert StreamsConfig.from_env({**kafka, "KPATROL_TRACES_TOPIC": "true"}, service="traces").traces_topic
+    config = StreamsConfig.from_env({**ENV, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4318/v1/metrics"})
+    assert config.otlp == {"metrics"}
+    assert StreamsConfig.from_env(ENV).otlp == set()
 
 
 def test_pages_are_off_without_an_address() -> None:

@@ -11,7 +11,7 @@ from topics.columns import COLUMNS
 from topics.spec import InvalidMessage, Topic
 
 EVERY_TOPIC = pytest.mark.parametrize("topic", TOPICS.values(), ids=lambda t: t.name)
-SERVICES = {"controller", "agent", "sink", "judge", "alarms", "hooks"}
+SERVICES = {"controller", "agent", "sink", "judge", "alarms", "hooks", "traces", "reader"}
 
 
 @EVERY_TOPIC
@@ -49,7 +49,7 @@ def test_unknown_fields_are_dropped_and_ill_typed_ones_refused() -> None:
 
 
 def test_only_bulk_topics_may_grow() -> None:
-    assert {t.name for t in TOPICS.values() if t.may_grow} == {"probe-results-v1", "probe-receipts-v1"}
+    assert {t.name for t in TOPICS.values() if t.may_grow} == {"probe-results-v1", "probe-receipts-v1", "otlp-spans-v1"}
 
 
 def test_a_truncated_batch_is_refused() -> None:
