@@ -26,10 +26,17 @@ FIELD_MANAGER = "kpatrol-check"
 _STDIN, _STDOUT, _STDERR, _ERROR = 0, 1, 2, 3
 _REFUSED = 403
 _NOT_FOUND = 404
+_BUSY = frozenset({0, 429, 500, 502, 503, 504})
+# To connect, and until an answer: what hangs must not make a check hang.
+_LIMITS_S = (10.0, 30.0)
 
 
 class ClusterTrouble(Exception):
-    """The cluster cannot be reached, or refuses: which cluster, what, why."""
+    """The cluster cannot be reached, or refuses: which, what, why. `passing`: it may be otherwise in a moment."""
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 class Cluster:
@@ -70,7 +77,7 @@ class Cluster:
     def namespace_is_ours(self, name: str) -> bool | None:
         """Whether the namespace was made by a check; None where there is none."""
         try:
-            found = self._api.read_namespace(name)
+            found = self._api.read_namespace(name, _request_timeout=_LIMITS_S)
         except ApiException as error:
             if error.status == _NOT_FOUND:
                 return None
@@ -102,7 +109,7 @@ class Cluster:
     def dns_server(self) -> str:
         """The address of the cluster's DNS Service; empty where there is none under its usual name."""
         try:
-            service = self._api.read_namespaced_service("kube-dns", "kube-system")
+            service = self._api.read_namespaced_service("kube-dns", "kube-system", _request_timeout=_LIMITS_S)
         except ApiException as error:
             if error.status in (_NOT_FOUND, _REFUSED):
                 return ""
@@ -118,9 +125,9 @@ class Cluster:
             return
         try:
             if ours:
-                self._api.delete_namespace(namespace)
+                self._api.delete_namespace(namespace, _request_timeout=_LIMITS_S)
             for name in names if not ours else ():
-                self._apps.delete_namespaced_daemon_set(name, namespace)
+                self._apps.delete_namespaced_daemon_set(name, namespace, _request_timeout=_LIMITS_S)
         except ApiException as error:
             if error.status != _NOT_FOUND:
                 raise self._trouble(error) from error
@@ -160,15 +167,18 @@ class Cluster:
 
     def _tried(self, call: Any, *arguments: Any, **named: Any) -> Any:
         try:
-            return call(*arguments, **named)
+            return call(*arguments, _request_timeout=_LIMITS_S, **named)
         except (ApiException, HTTPError, OSError, ConfigException) as error:
             raise self._trouble(error) from error
 
     def _trouble(self, error: Exception) -> ClusterTrouble:
         where = f"{self._where} ({self._client.configuration.host})"
         if isinstance(error, ApiException):
-            return ClusterTrouble(f"{where}: {error.status} {error.reason}: {_message(error)}")
-        return ClusterTrouble(f"{where}: cannot be reached: {_first_line(error)}")
+            text = _message(error)
+            # An API server that starts refuses everybody until it knows the roles.
+            passing = error.status in _BUSY or (error.status == _REFUSED and "not yet ready" in text)
+            return ClusterTrouble(f"{where}: {error.status} {error.reason}: {text}", passing=passing)
+        return ClusterTrouble(f"{where}: cannot be reached: {_first_line(error)}", passing=True)
 
 
 class ExecStream:

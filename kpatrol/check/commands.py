@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from kpatrol.trouble import Trouble
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from kpatrol.check.mesh import Pair
     from kpatrol.check.result import Result
 
 FILE = click.Path(path_type=Path)
@@ -90,6 +93,7 @@ def _options(command: Any) -> Any:
             click.option("--rate", type=float, help="Requests a second of each node to each other."),
             click.option("--timeout-ms", type=int),
             click.option("--degree", type=int, help="Each node asks this many others (default 0: all)."),
+            click.option("--wave", type=int, help="Each node asks so many others at one time (default 25; 0: all)."),
             click.option("--wait-s", type=int, help="How long agents may take to be ready."),
             click.option("--keep/--no-keep", default=None, help="Leave the agents in the cluster."),
             click.option("--deadline", "deadline_s", default=600.0, show_default=True, help="An answer by then, in s."),
@@ -161,7 +165,7 @@ def resume(**given: Any) -> None:
         raise Trouble(f"{path}: not a state file of a check: {error}") from error
     if before.version != STATE_VERSION:
         raise Trouble(f"{path}: version: found {before.version}, allowed: {STATE_VERSION}")
-    if not before.pairs and not before.nodes:
+    if not before.pairs and not before.nodes and not before.left:
         click.echo(f"{path}: everything was good in the last check; nothing to ask again", err=given["json_"])
         if given["json_"]:
             from kpatrol.check.result import Result, as_json
@@ -192,23 +196,55 @@ def _camel(name: str) -> str:
 
 def _check(given: dict[str, Any], *, only: Kept | None) -> int:
     from kpatrol.check.cluster import ClusterTrouble
+    from kpatrol.check.result import kept
     from kpatrol.check.run import CannotCheck
     from kpatrol.check.run import check as run
+    from kpatrol.check.state import wanted, write
 
-    config, teller = _config(given), Teller()
-    # Where a node had no agent last time, nothing is known of any of its pairs: all is asked.
-    keys = set(only.pairs) if only is not None and not only.nodes else None
+    config, teller, path = _config(given), Teller(), given["state"]
+
+    def save(so_far: Result, left: Collection[Pair]) -> None:
+        write(path, kept(so_far, left=left, before=only))
+
+    keys = wanted(only) if only is not None else None
     try:
-        result = asyncio.run(run(config=config, told=teller, deadline_s=given["deadline_s"], only=keys))
+        result = asyncio.run(
+            _stopping(run(config=config, told=teller, deadline_s=given["deadline_s"], save=save, only=keys))
+        )
     except (ClusterTrouble, CannotCheck) as error:
         raise Trouble(str(error)) from error
     except TimeoutError as error:
-        raise Trouble(f"no answer within {given['deadline_s']:g} s (--deadline)") from error
+        raise Trouble(f"no answer within {given['deadline_s']:g} s (--deadline); `kpatrol resume` goes on") from error
+    except asyncio.CancelledError as error:
+        raise Trouble("stopped; `kpatrol resume` goes on from here") from error
+    except OSError as error:
+        raise Trouble(f"{path}: {error.strerror}") from error
     finally:
         teller.close()
     if only is not None:
         result = _with_changes(result, only)
     return _tell(result, given)
+
+
+async def _stopping(work: Coroutine[Any, Any, Result]) -> Result:
+    """The work; a Ctrl-C or SIGTERM cancels it, and it cleans up. A second one meanwhile changes nothing."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, _cancel_once(task))
+    return await task
+
+
+def _cancel_once(task: asyncio.Future[Any]) -> Callable[[], None]:
+    asked = False
+
+    def cancel() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            click.echo("stopping", err=True)
+            task.cancel()
+
+    return cancel
 
 
 def _with_changes(result: Result, before: Kept) -> Result:
@@ -220,10 +256,11 @@ def _with_changes(result: Result, before: Kept) -> Result:
 
 def _tell(result: Result, given: dict[str, Any]) -> int:
     from kpatrol.check.result import as_json, as_junit, kept
+    from kpatrol.check.state import write
 
     strict = given["strict"]
     try:
-        given["state"].write_bytes(msgspec.json.format(msgspec.json.encode(kept(result)), indent=1) + b"\n")
+        write(given["state"], kept(result))
         if given["junit"] is not None:
             given["junit"].write_text(as_junit(result), encoding="utf-8")
     except OSError as error:

@@ -52,6 +52,7 @@ class CheckConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rate: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 5.0
     timeout_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 3000
     degree: Annotated[int, msgspec.Meta(ge=0)] = 0
+    wave: Annotated[int, msgspec.Meta(ge=0)] = 25
     wait_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 100
     exclude_labels: tuple[str, ...] = ("kpatrol.io/exclude", "kosmos.io/exclude")
@@ -63,18 +64,16 @@ class CheckConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peer_map: Mapping[str, str] = {}
     keep: bool = False
 
-    def asked(self, *, dns_server: str) -> Asked:
-        """What is sent. `dns_server` is the cluster's own where the file names none."""
-        server = self.dns.server or dns_server
-        protocols = tuple(name for name in self.protocols if name != "dns" or server)
+    def asked(self) -> Asked:
+        """What is sent."""
         return Asked(
-            protocols=protocols,
+            protocols=self.protocols,
             requests=self.requests,
             rate=self.rate,
             timeout_ms=self.timeout_ms,
             degree=self.degree,
+            wave=self.wave,
             families=self.families,
-            dns_server=server,
             dns_name=self.dns.name,
             addresses=tuple((address, port) for address in self.addresses for port in self.ports),
             custom_proto=self.address_protocol,
@@ -196,6 +195,7 @@ requests: 10              # of each node to each other, by each protocol
 rate: 5                   # requests a second of each node to each other
 timeoutMs: 3000           # cmdTimeout, in seconds there
 degree: 0                 # 0: every node to every other; k: each to k others
+wave: 25                  # how many others each node asks at one time; 0: all
 waitS: 60                 # podWaitTime: how long agents may take to be ready
 concurrency: 100          # maxNum: nodes attached to at one time
 excludeLabels: [kpatrol.io/exclude, kosmos.io/exclude]  # nodes that carry one are left out

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -116,61 +116,80 @@ async def run(
     attach_s: float = 60.0,
     settle_s: float = 3.0,
 ) -> Gathered:
-    """Attach to all agents, run all rounds at one time, and gather until each has finished, or to the last deadline.
+    """Attach to the rounds' agents, run the rounds at one time, and gather: `attached` for a single wave."""
+    sites = [site for site, _ in rounds]
+    async with attached(sites=sites, attach=attach, told=told, attach_s=attach_s) as agents:
+        return await agents.run(rounds, settle_s=settle_s)
 
-    The rounds start when every agent has been heard, at the latest after ``attach_s``; `Gathered.rounds` are the
-    rounds as they were run, deadlines moved along. Agents without an account by then are gone, with their stream's
-    last word as the cause. Receipts have ``settle_s`` to come after the last account.
-    """
-    session = _Session(rounds=rounds, attach=attach, told=told)
-    sites = {site.name: site for site, _ in rounds}
-    serving = [asyncio.create_task(session.serve(member, site)) for site in sites.values() for member in site.members]
+
+@asynccontextmanager
+async def attached(
+    *,
+    sites: Sequence[Site],
+    attach: Attach,
+    told: Callable[[Gathered], None] = lambda _: None,
+    attach_s: float = 60.0,
+) -> AsyncGenerator[Attached, None]:
+    """Streams to all agents of the sites, open inside: every agent has been heard, or ``attach_s`` are over."""
+    agents = Attached(sites={site.name: site for site in sites}, attach=attach, told=told)
     try:
-        await _until(session.all_attached, serving, patience_s=attach_s)
-        session.start()
-        if await _until(session.all_in, serving, patience_s=(session.deadline_us - now_us()) / 1e6):
-            await asyncio.sleep(settle_s)
+        await agents.wait(attach_s)
+        yield agents
     finally:
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-    return session.ended()
+        await agents.close()
 
 
-class _Session:
-    """The streams to all agents, and what has come over them."""
+class Attached:
+    """The streams to all agents. Rounds run in waves, one after the other; a stream that breaks is opened again."""
 
-    def __init__(
-        self, *, rounds: Sequence[tuple[Site, RoundScheduled]], attach: Attach, told: Callable[[Gathered], None]
-    ) -> None:
-        self.all_attached, self.all_in, self._started = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.deadline_us = 0
-        self._gathered = Gathered(rounds=list(rounds))
+    def __init__(self, *, sites: Mapping[str, Site], attach: Attach, told: Callable[[Gathered], None]) -> None:
+        self._all_attached, self._all_in = asyncio.Event(), asyncio.Event()
         self._attach, self._told = attach, told
-        self._silent = {(site.name, member.agent) for site, _ in rounds for member in site.members}
-        self._owed = {(round_.round_id, member.agent) for site, round_ in rounds for member in site.members}
+        self._silent = {(site.name, member.agent) for site in sites.values() for member in site.members}
+        self._gathered = Gathered()
+        self._owed: set[tuple[int, str]] = set()
         self._troubles: dict[str, str] = {}
+        # Set and made anew with every wave: what a stream waits for before it tells its agent more.
+        self._next = asyncio.Event()
+        self._serving = [
+            asyncio.create_task(self._serve(member, site)) for site in sites.values() for member in site.members
+        ]
 
-    def start(self) -> None:
-        """Fix the rounds' times, and let the streams tell them."""
+    async def wait(self, patience_s: float) -> None:
+        """Until every agent has been heard, at most so long."""
+        await _until(self._all_attached, self._serving, patience_s=patience_s)
+
+    async def run(self, rounds: Sequence[tuple[Site, RoundScheduled]], *, settle_s: float = 3.0) -> Gathered:
+        """One wave: its rounds at one time, until each agent has finished, or to the last deadline.
+
+        `Gathered.rounds` are the rounds as they were run, deadlines moved along. Agents without an account by then are
+        gone, with their stream's last word as the cause. Receipts have ``settle_s`` to come after the last account.
+        """
         start_us = now_us() + LEAD_US
-        rounds = [(site, _moved(round_, start_us)) for site, round_ in self._gathered.rounds]
-        self._gathered.rounds = rounds
-        self._gathered.events.extend(round_ for _, round_ in rounds)
-        self.deadline_us = max(round_.deadline_us for _, round_ in rounds)
-        self._started.set()
-
-    def ended(self) -> Gathered:
-        """All that came; agents without an account are gone."""
-        for site, round_ in self._gathered.rounds:
+        moved = [(site, _moved(round_, start_us)) for site, round_ in rounds]
+        self._gathered = gathered = Gathered(rounds=moved, events=[round_ for _, round_ in moved])
+        self._owed = {(round_.round_id, member.agent) for site, round_ in moved for member in site.members}
+        self._all_in.clear()
+        self._next, before = asyncio.Event(), self._next
+        before.set()
+        deadline_us = max(round_.deadline_us for _, round_ in moved)
+        if await _until(self._all_in, self._serving, patience_s=(deadline_us - now_us()) / 1e6):
+            await asyncio.sleep(settle_s)
+        for site, round_ in moved:
             for member in site.members:
-                if not self._gathered.finished(round_id=round_.round_id, agent=member.agent):
+                if not gathered.finished(round_id=round_.round_id, agent=member.agent):
                     cause = self._troubles.get(member.agent, "no account in time")
-                    self._gathered.events.append(_gone(round_, member, cause))
-        return self._gathered
+                    gathered.events.append(_gone(round_, member, cause))
+        return gathered
 
-    async def serve(self, member: Member, site: Site) -> None:
-        """One agent's stream, opened again when it breaks. The rounds are told each time: an agent runs each once."""
+    async def close(self) -> None:
+        """End the streams."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, member: Member, site: Site) -> None:
+        """One agent's stream, opened again when it breaks. A wave is told each time: an agent runs a round once."""
         while True:
             try:
                 async with self._attach(member) as stream, asyncio.TaskGroup() as group:
@@ -192,20 +211,22 @@ class _Session:
         chunks = mesh_members.chunks(group=reference.group, epoch=reference.epoch, at_us=0, members=site.members)
         for chunk in chunks:
             await stream.write(_line(mesh_members.TOPIC, chunk))
-        await self._started.wait()
-        for mine, round_ in self._gathered.rounds:
-            if mine.name == site.name:
-                await stream.write(_line(task_rounds.TOPIC, round_))
+        while True:
+            wave, following = self._gathered.rounds, self._next
+            for mine, round_ in wave:
+                if mine.name == site.name:
+                    await stream.write(_line(task_rounds.TOPIC, round_))
+            await following.wait()
 
     def _took(self, frame: wire.Frame, member: Member, site: Site) -> None:
         # An agent speaks as soon as somebody attaches: it has a heartbeat to tell.
         self._silent.discard((site.name, member.agent))
         if not self._silent:
-            self.all_attached.set()
+            self._all_attached.set()
         self._gathered.take(frame, now_us=now_us())
         self._told(self._gathered)
-        if self._owed <= self._gathered.heard:
-            self.all_in.set()
+        if self._owed and self._owed <= self._gathered.heard:
+            self._all_in.set()
 
 
 def _line(topic: Topic[Any], record: Any) -> bytes:

@@ -6,8 +6,11 @@ are two ways, there and back, each a round of its own, since a round has one mem
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +19,7 @@ from topics.mesh_members import Member
 from topics.outcome import Layer, Proto
 from topics.task_rounds import FULL_SIZE, DnsRequest, Expect, HttpRequest, MembersRef, Mesh, RoundScheduled, Target
 
+T = TypeVar("T")
 MESH_PROTOS = ("icmp", "tcp", "udp", "http")
 PROTOCOLS = (*MESH_PROTOS, "dns")
 KIND = "Check"
@@ -28,12 +32,14 @@ GRACE_US = 15_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Agents of one cluster and flavour that answered; `mapped` is a node's address as the other cluster sees it."""
+    """Agents of one cluster and flavour that answered; `mapped` is a node's address as the other cluster sees it, and
+    `dns_server` whom they ask for names; empty: nobody."""
 
     name: str
     members: tuple[Member, ...]
     layer: Layer = Layer.pod
     mapped: Mapping[str, str] = field(default_factory=dict)
+    dns_server: str = ""
 
     @property
     def reference(self) -> MembersRef:
@@ -51,11 +57,11 @@ class Asked:
     timeout_ms: int = 2000
     degree: int = 0
     families: tuple[int, ...] = (4,)
-    dns_server: str = ""
     dns_name: str = "kubernetes.default.svc.cluster.local"
     addresses: tuple[tuple[str, int], ...] = ()
     custom_proto: str = "tcp"
     success_rate: float = 1.0
+    wave: int = 0
 
     @property
     def duration_s(self) -> float:
@@ -68,77 +74,136 @@ Key = tuple[str, str, str]
 """Source node, destination, protocol: what stays the same from one run to the next."""
 
 
-def rounds(
-    *, asked: Asked, ways: Sequence[Way], run: str, only: Collection[Key] | None = None
-) -> list[tuple[Site, RoundScheduled]]:
-    """The rounds of a check, each with the site whose agents run it. ``run`` makes the ids unique; times count
-    from the start, which is fixed when the agents are attached.
+Pair = tuple[str, str]
+"""Source node, destination."""
+Wave = list[tuple[Site, RoundScheduled]]
+"""Rounds that run at one time, each with the site whose agents run it."""
 
-    With ``only`` a source's round has those targets alone; its site then holds that source alone.
+
+def waves(*, asked: Asked, ways: Sequence[Way], run: str, only: Container[Key] | None = None) -> list[Wave]:
+    """The rounds of a check. In one wave each node asks ``asked.wave`` others at most (0: all of them at once).
+
+    ``run`` makes the ids unique; times count from the start, which is fixed when the agents are attached. With ``only``
+    a source's round has those targets alone; its site then holds that source alone.
     """
-    whole = _all(asked, ways, run)
-    return whole if only is None else _narrowed(asked, whole, only, run)
+    made = _numbered(_all(asked, ways), asked, run)
+    return made if only is None else _numbered(_narrowed(asked, made, only), asked, run)
 
 
-def _narrowed(
-    asked: Asked, whole: Sequence[tuple[Site, RoundScheduled]], only: Collection[Key], run: str
-) -> list[tuple[Site, RoundScheduled]]:
-    wanted: dict[tuple[str, str], list[Target]] = {}
-    sources: dict[tuple[str, str], tuple[Site, Member]] = {}
-    for site, round_ in whole:
+def rounds(*, asked: Asked, ways: Sequence[Way], run: str, only: Container[Key] | None = None) -> Wave:
+    """The same, all in one wave."""
+    (one,) = waves(asked=replace(asked, wave=0), ways=ways, run=run, only=only) or [[]]
+    return one
+
+
+def pairs_of(wave: Wave) -> set[Pair]:
+    """Who asks whom in a wave."""
+    return {
+        (member.node, stream.target.dst)
+        for site, round_ in wave
+        for member in site.members
+        for stream in share.share(round_=round_, members=site.members, agent=member.agent)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What one site's agents do in one wave: a slice of the mesh, or these targets."""
+
+    site: Site
+    mesh: Mesh | None = None
+    targets: tuple[Target, ...] = ()
+
+
+def _numbered(parts: Sequence[Sequence[_Part]], asked: Asked, run: str) -> list[Wave]:
+    # A slice of a ring is known by its round's number, so the mesh's rounds are counted from one.
+    first = len(parts) + 1
+    others = itertools.count(first)
+    return [
+        [
+            (part.site, _round(asked, part.site, run, wave if part.mesh else next(others), part.targets, part.mesh))
+            for part in each
+        ]
+        for wave, each in enumerate(parts, start=1)
+    ]
+
+
+def _narrowed(asked: Asked, whole: Sequence[Wave], only: Container[Key]) -> list[list[_Part]]:
+    wanted: dict[tuple[str, str], dict[str, list[Target]]] = {}
+    sites: dict[tuple[str, str], Site] = {}
+    for site, round_ in itertools.chain.from_iterable(whole):
         for member in site.members:
             for stream in share.share(round_=round_, members=site.members, agent=member.agent):
-                if (member.node, stream.target.dst, stream.target.proto.name) in only:
+                target = stream.target
+                if (member.node, target.dst, target.proto.name) in only:
                     key = (site.name, member.agent)
-                    sources[key] = (site, member)
-                    wanted.setdefault(key, []).append(stream.target)
-    made: list[tuple[Site, RoundScheduled]] = []
-    for key, targets in wanted.items():
-        site, member = sources[key]
-        alone = Site(name=f"{site.name}/{member.node}", members=(member,), mapped=site.mapped)
-        made.append((alone, _round(asked, alone, run, len(made) + 1, targets=tuple(targets))))
-    return made
+                    sites[key] = Site(name=f"{site.name}/{member.node}", members=(member,), mapped=site.mapped)
+                    wanted.setdefault(key, {}).setdefault(target.dst, []).append(target)
+    parts = [
+        [_Part(site=sites[key], targets=tuple(itertools.chain.from_iterable(chunk))) for chunk in chunks]
+        for key, by_peer in wanted.items()
+        if (chunks := _chunks(list(by_peer.values()), asked.wave))
+    ]
+    return _side_by_side(parts)
 
 
-def _all(asked: Asked, ways: Sequence[Way], run: str) -> list[tuple[Site, RoundScheduled]]:
-    made: list[tuple[Site, RoundScheduled]] = []
-    for site, other in ways:
-        mesh, targets = _peers(asked, site, other)
-        if mesh is not None or targets:
-            made.append((site, _round(asked, site, run, len(made) + 1, mesh=mesh, targets=targets)))
+def _all(asked: Asked, ways: Sequence[Way]) -> list[list[_Part]]:
+    parts = [_peers(asked, site, other) for site, other in ways]
     for site in {source.name: source for source, _ in ways}.values():
-        fixed = (*(_dns(asked) if "dns" in asked.protocols else ()), *_custom(asked))
-        if fixed:
-            made.append((site, _round(asked, site, run, len(made) + 1, targets=fixed)))
-    return made
+        fixed = (*_dns(asked, site), *_custom(asked))
+        parts.append([_Part(site=site, targets=fixed)] if fixed else [])
+    return _side_by_side(parts)
 
 
-def _peers(asked: Asked, site: Site, other: Site) -> tuple[Mesh | None, tuple[Target, ...]]:
+def _side_by_side(parts: Sequence[Sequence[_Part]]) -> list[list[_Part]]:
+    """From the waves of each to what each wave holds."""
+    zipped = itertools.zip_longest(*parts)
+    return [[part for part in each if part is not None] for each in zipped]
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    step = size or max(1, len(items))
+    return [items[first : first + step] for first in range(0, len(items), step)]
+
+
+def _peers(asked: Asked, site: Site, other: Site) -> list[_Part]:
     protos = tuple(Proto[name] for name in asked.protocols if name in MESH_PROTOS)
     if not protos:
-        return None, ()
+        return []
     if other is site:
-        return Mesh(protos=protos, families=asked.families, degree=asked.degree, sizes=(0, FULL_SIZE)), ()
-    return None, tuple(_targets(asked, protos, site, other))
+        count, each = _slices(asked, len(site.members) - 1)
+        mesh = Mesh(protos=protos, families=asked.families, degree=each, sizes=(0, FULL_SIZE))
+        return [_Part(site=site, mesh=mesh)] * count
+    peers = [tuple(_targets(asked, protos, site, other, member)) for member in other.members]
+    chunks = _chunks([targets for targets in peers if targets], asked.wave)
+    return [_Part(site=site, targets=tuple(itertools.chain.from_iterable(chunk))) for chunk in chunks]
 
 
-def _targets(asked: Asked, protos: Sequence[Proto], site: Site, other: Site) -> Iterable[Target]:
-    for member in other.members:
-        for family in asked.families:
-            address = other.mapped.get(member.node) or member.address(family)
-            for proto in protos if address else ():
-                yield Target(
-                    name=f"{other.name}/{member.node} {address}",
-                    dst=f"{other.name}/{member.node}" if other.name != site.name else member.node,
-                    proto=proto,
-                    layer=other.layer,
-                    address=address,
-                    port=port_of(member, proto),
-                    family=family,
-                    agent=member.agent,
-                    dst_node=member.node,
-                    dst_zone=member.zone,
-                )
+def _slices(asked: Asked, others: int) -> tuple[int, int]:
+    """(waves, peers of each node in one of them; 0 is all) of a mesh in which a node has so many others."""
+    reach = min(asked.degree or others, others)
+    if not asked.wave or reach <= asked.wave:
+        return 1, asked.degree
+    count = math.ceil(reach / asked.wave)
+    return count, math.ceil(reach / count)
+
+
+def _targets(asked: Asked, protos: Sequence[Proto], site: Site, other: Site, member: Member) -> Iterable[Target]:
+    for family in asked.families:
+        address = other.mapped.get(member.node) or member.address(family)
+        for proto in protos if address else ():
+            yield Target(
+                name=f"{other.name}/{member.node} {address}",
+                dst=f"{other.name}/{member.node}" if other.name != site.name else member.node,
+                proto=proto,
+                layer=other.layer,
+                address=address,
+                port=port_of(member, proto),
+                family=family,
+                agent=member.agent,
+                dst_node=member.node,
+                dst_zone=member.zone,
+            )
 
 
 def port_of(member: Member, proto: Proto) -> int:
@@ -147,8 +212,10 @@ def port_of(member: Member, proto: Proto) -> int:
     return ports.get(proto, 0)
 
 
-def _dns(asked: Asked) -> tuple[Target, ...]:
-    server = asked.dns_server
+def _dns(asked: Asked, site: Site) -> tuple[Target, ...]:
+    server = site.dns_server
+    if "dns" not in asked.protocols or not server:
+        return ()
     return (
         Target(name=f"dns {asked.dns_name} @{server}", dst=f"dns {server}", proto=Proto.dns, layer=Layer.dns,
                address=server, port=53, family=6 if ":" in server else 4),
@@ -164,9 +231,8 @@ def _custom(asked: Asked) -> tuple[Target, ...]:
 
 
 def _round(
-    asked: Asked, site: Site, run: str, number: int, *, targets: tuple[Target, ...],
-    mesh: Mesh | None = None,
-) -> RoundScheduled:  # fmt: skip
+    asked: Asked, site: Site, run: str, number: int, targets: tuple[Target, ...], mesh: Mesh | None
+) -> RoundScheduled:
     spread_us = int(asked.duration_s * 1e6) + asked.timeout_ms * 1000
     round_ = RoundScheduled(
         round_id=ids.round_id(task_uid=run, number=number),

@@ -69,7 +69,11 @@ class PairRow:
 
 def rows(judged: Iterable[Judged]) -> list[PairRow]:
     """All pairs that were asked for, the worst first: bad, not known, good; within them by share of failures."""
-    found = [row for each in judged for row in _rows_of(each)]
+    return worst_first(row for each in judged for row in _rows_of(each))
+
+
+def worst_first(found: Iterable[PairRow]) -> list[PairRow]:
+    """Bad, not known, good; within them by share of failures."""
     order = {"bad": 0, "unknown": 1, "good": 2}
     return sorted(found, key=lambda row: (order[row.status], row.ok / row.requests if row.requests else 0.0, row.key))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import msgspec
 
 from kpatrol.check import pairs
-from kpatrol.check.mesh import Key
+from kpatrol.check.mesh import Key, Pair
 from kpatrol.check.nodes import NodeState
 from kpatrol.check.pairs import PairRow
-from kpatrol.check.state import STATE_VERSION, Kept
+from kpatrol.check.state import STATE_VERSION, Kept, grouped, left_of, wanted
 from topics.round_verdicts import RoundVerdict
 
 Change = Literal["fixed", "still_bad", "newly_bad", "gone"]
@@ -101,12 +101,21 @@ def as_junit(result: Result) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def kept(result: Result) -> Kept:
-    """The unfinished business of a result."""
+def kept(result: Result, *, left: Collection[Pair] = (), before: Kept | None = None) -> Kept:
+    """The unfinished business of a result: what was not good, and the pairs still ``left`` to be asked.
+
+    ``before`` is what a `resume` is about: of what it has not reached, the old knowledge stays.
+    """
+    bad = {row.key for row in result.rows if row.status != "good"}
+    never = set(left)
+    if before is not None and wanted(before) is not None:
+        bad |= {key for key in before.pairs if key[:2] in never}
+        never &= left_of(before)
     return Kept(
         version=STATE_VERSION,
-        pairs=tuple(sorted(row.key for row in result.rows if row.status != "good")),
+        pairs=tuple(sorted(bad)),
         nodes=tuple(sorted((e.cluster, e.state.node) for e in result.apart if e.state.standing != "left_out")),
+        left=grouped(never),
     )
 
 
@@ -117,7 +126,8 @@ def compared(before: Kept, rows: Sequence[PairRow]) -> dict[Key, Change]:
     changes: dict[Key, Change] = {}
     for key in was:
         changes[key] = "gone" if key not in now else "fixed" if now[key] == "good" else "still_bad"
+    first_time = left_of(before)
     for key, status in now.items():
-        if key not in was and status != "good":
+        if key not in was and key[:2] not in first_time and status != "good":
             changes[key] = "newly_bad"
     return changes

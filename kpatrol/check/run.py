@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Protocol
 
 from kpatrol.check import gather, manifests, nodes
 from kpatrol.check.cluster import Cluster, ClusterTrouble
@@ -17,15 +18,18 @@ from kpatrol.check.config import CheckConfig
 from kpatrol.check.gather import Attach, Gathered, Stream
 from kpatrol.check.judging import judged
 from kpatrol.check.manifests import FLAVOURS, Flavour
-from kpatrol.check.mesh import Key, Site, Way, rounds
+from kpatrol.check.mesh import Key, Pair, Site, Wave, Way, pairs_of, waves
 from kpatrol.check.nodes import NodeState
-from kpatrol.check.pairs import rows
+from kpatrol.check.pairs import rows, worst_first
+from kpatrol.check.patience import patient, whole
 from kpatrol.check.result import Apart, Result
 from topics.mesh_members import Member
 from topics.outcome import Layer
 
 POLL_S = 1.0
 GONE_S = 60.0
+# What a wave takes beside its requests: telling the agents, and their receipts.
+WAVE_S = 4.5
 _LAYERS: dict[Flavour, Layer] = {"pod": Layer.pod, "host": Layer.host}
 
 
@@ -53,6 +57,7 @@ class _Party:
     image: str
     run: str
     found: dict[Flavour, list[NodeState]] = field(default_factory=dict)
+    dns_server: str = ""
 
 
 def default_image() -> str:
@@ -60,11 +65,21 @@ def default_image() -> str:
     return f"kpatrol/agent:{version('kpatrol')}"
 
 
-async def check(*, config: CheckConfig, told: Told, deadline_s: float, only: Collection[Key] | None = None) -> Result:
+class Saves(Protocol):
+    """Where progress is kept, so that a check that was ended can be taken up again."""
+
+    def __call__(self, so_far: Result, left: Collection[Pair]) -> None:
+        """What was found, and the pairs that are still to be asked."""
+        ...
+
+
+async def check(
+    *, config: CheckConfig, told: Told, deadline_s: float, save: Saves, only: Container[Key] | None = None
+) -> Result:
     """Run a check. Raises ClusterTrouble, CannotCheck, TimeoutError; what it made is removed all the same."""
     parties = await asyncio.to_thread(_parties, config)
     async with asyncio.timeout(deadline_s), _agents(config, parties, told):
-        return await _measure(config, parties, told, only)
+        return await _measure(config, parties, told, only, save)
 
 
 def _parties(config: CheckConfig) -> list[_Party]:
@@ -89,7 +104,7 @@ async def _agents(config: CheckConfig, parties: Sequence[_Party], told: Told) ->
     finally:
         if not config.keep:
             told.step("removing the agents")
-            cleaning = [asyncio.to_thread(_remove, config, party) for party in parties]
+            cleaning = [patient(partial(_remove, config, party)) for party in parties]
             troubles = await asyncio.shield(asyncio.gather(*cleaning, return_exceptions=True))
             for trouble in troubles:
                 if isinstance(trouble, BaseException):
@@ -111,30 +126,32 @@ async def _bring_up(config: CheckConfig, party: _Party, told: Told) -> None:
     if ours:
         # Left by a run that was killed, or kept: its pods are of another run and would be taken for ours.
         told.step(f"cluster {cluster.name}: removing what an earlier check left")
-        await asyncio.to_thread(_remove, config, party)
+        await whole(partial(_remove, config, party))
         until = time.monotonic() + GONE_S
-        while not await asyncio.to_thread(cluster.is_gone, where):
+        while not await patient(partial(cluster.is_gone, where)):
             if time.monotonic() > until:
                 raise CannotCheck(f"cluster {cluster.name}: namespace {where} of an earlier check does not end")
             await asyncio.sleep(POLL_S)
         ours = None
     if ours is None:
-        await asyncio.to_thread(cluster.create_namespace, manifests.namespace(where, run=party.run))
+        await whole(partial(cluster.create_namespace, manifests.namespace(where, run=party.run)))
     for flavour in manifests.flavours(config.mode):
         manifest = manifests.daemonset(config=config, flavour=flavour, run=party.run, image=party.image)
-        await asyncio.to_thread(cluster.apply_daemonset, manifest)
+        await whole(partial(cluster.apply_daemonset, manifest))
     told.step(f"cluster {cluster.name}: agents in namespace {where}, image {party.image}")
 
 
 async def _wait(config: CheckConfig, party: _Party, told: Told) -> None:
     """Until every node's agent is ready or hopeless, `waitS` at most; the good nodes do not wait for one bad one."""
     until = time.monotonic() + config.wait_s
-    known = await asyncio.to_thread(party.cluster.nodes)
+    known = await patient(party.cluster.nodes)
+    if "dns" in config.protocols:
+        party.dns_server = config.dns.server or await patient(party.cluster.dns_server)
     wait_s, shown = 0.5, ""
     while True:
         for flavour in manifests.flavours(config.mode):
             name = f"kpatrol-check-{flavour}"
-            pods = await asyncio.to_thread(party.cluster.pods, config.namespace, run=party.run, name=name)
+            pods = await patient(partial(party.cluster.pods, config.namespace, run=party.run, name=name))
             party.found[flavour] = nodes.states(nodes=known, pods=pods, exclude=config.exclude_labels)
         everyone = [state for states in party.found.values() for state in states]
         waiting = [state for state in everyone if state.standing == "waiting"]
@@ -163,10 +180,14 @@ def _site(config: CheckConfig, party: _Party, flavour: Flavour, *, first: bool) 
     # One cluster's nodes go by their own names; of two, each by its cluster's.
     mapped = config.map if first else config.peer_map
     members = nodes.members(party.found[flavour], flavour=flavour)
-    return Site(name=party.cluster.name, members=members, layer=_LAYERS[flavour], mapped=mapped)
+    return Site(
+        name=party.cluster.name, members=members, layer=_LAYERS[flavour], mapped=mapped, dns_server=party.dns_server
+    )
 
 
-async def _measure(config: CheckConfig, parties: Sequence[_Party], told: Told, only: Collection[Key] | None) -> Result:
+async def _measure(
+    config: CheckConfig, parties: Sequence[_Party], told: Told, only: Container[Key] | None, save: Saves
+) -> Result:
     sites = [
         {flavour: _site(config, party, flavour, first=party is parties[0]) for flavour in party.found}
         for party in parties
@@ -176,20 +197,33 @@ async def _measure(config: CheckConfig, parties: Sequence[_Party], told: Told, o
     if not everyone:
         why = "; ".join(f"{each.state.node}: {each.state.why}" for each in apart[:5])
         raise CannotCheck(f"no agent is ready: {why or 'the cluster has no node for it'}")
-    dns = await asyncio.to_thread(parties[0].cluster.dns_server) if "dns" in config.protocols else ""
-    planned = rounds(
-        asked=config.asked(dns_server=dns),
-        ways=ways(config, sites),
-        run=parties[0].run,
-        only=only,
-    )
+    planned = waves(asked=config.asked(), ways=ways(config, sites), run=parties[0].run, only=only)
     if not planned:
         return Result(rows=(), apart=apart, verdicts=(), changes={} if only is not None else None)
+    left = [pairs_of(wave) for wave in planned]
+    progress = _Progress(planned, told)
+    so_far = Result(rows=(), apart=apart, verdicts=())
+    save(so_far, _joined(left))
     told.step(f"attaching to {len(everyone)} agents")
-    attach = _attach(config, parties)
-    gathered = await gather.run(rounds=planned, attach=attach, told=_teller(planned, told), attach_s=config.wait_s)
-    found = judged(gathered=gathered, at_us=gather.now_us())
-    return Result(rows=rows(found), apart=apart, verdicts=[each.verdict for each in found])
+    asking = [site for wave in planned for site, _ in wave]
+    streams = gather.attached(sites=asking, attach=_attach(config, parties), told=progress.tell, attach_s=config.wait_s)
+    async with streams as agents:
+        for number, wave in enumerate(planned, start=1):
+            if len(planned) > 1:
+                told.step(f"wave {number} of {len(planned)}")
+            found = judged(gathered=await agents.run(wave), at_us=gather.now_us())
+            progress.end_wave()
+            so_far = Result(
+                rows=worst_first([*so_far.rows, *rows(found)]),
+                apart=apart,
+                verdicts=[*so_far.verdicts, *(each.verdict for each in found)],
+            )
+            save(so_far, _joined(left[number:]))
+    return so_far
+
+
+def _joined(left: Sequence[Collection[Pair]]) -> set[Pair]:
+    return {pair for each in left for pair in each}
 
 
 def _troubled(party: _Party) -> list[NodeState]:
@@ -216,14 +250,28 @@ def _attach(config: CheckConfig, parties: Sequence[_Party]) -> Attach:
     return attach
 
 
-def _teller(planned: Sequence[tuple[Site, Any]], told: Told) -> Callable[[Gathered], None]:
-    of = sum(round_.planned for _, round_ in planned)
+class _Progress:
+    """Requests recorded of all, over the waves, and the time left."""
 
-    def tell(gathered: Gathered) -> None:
-        # Before the start the rounds have no times yet.
-        ends_us = max(r.start_us + int(r.duration_s * 1e6) + r.timeout_ms * 1000 for _, r in gathered.rounds)
-        if any(r.start_us for _, r in gathered.rounds):
-            done = sum(batch.rows.num_rows for batch in gathered.batches)
-            told.progress(done=done, of=of, left_s=max(0.0, (ends_us - gather.now_us()) / 1e6))
+    def __init__(self, planned: Sequence[Wave], told: Told) -> None:
+        self._told = told
+        self._of = sum(round_.planned for wave in planned for _, round_ in wave)
+        self._wave_s = [max(r.duration_s + r.timeout_ms / 1000 for _, r in wave) + WAVE_S for wave in planned]
+        self._before, self._now = 0, 0
 
-    return tell
+    def tell(self, gathered: Gathered) -> None:
+        """Something came."""
+        starts = [round_.start_us for _, round_ in gathered.rounds if round_.start_us]
+        if not starts or not self._wave_s:
+            return
+        self._now = sum(batch.rows.num_rows for batch in gathered.batches)
+        this, *following = self._wave_s
+        gone_s = (gather.now_us() - min(starts)) / 1e6
+        left_s = max(0.0, this - WAVE_S - gone_s) + sum(following)
+        self._told.progress(done=min(self._before + self._now, self._of), of=self._of, left_s=left_s)
+
+    def end_wave(self) -> None:
+        """The next wave begins."""
+        self._before += self._now
+        self._now = 0
+        del self._wave_s[:1]

@@ -11,6 +11,8 @@
         cluster.end_fault(number)
         cluster.add_node()                                    # one of the `spare` ones joins
         cluster.gateway                                       # the machine's own address as pods see it (Kafka, …)
+        cluster.stop_apiserver(); cluster.start_apiserver()   # kill -9; returns when it is ready again
+        cluster.peer                                          # with peer_nodes=N: a second cluster beside it, routed
 
 Pods reach each other (10.244.N.0/24, routed), services (10.96.0.0/16, kube-proxy in nftables mode) and the machine's
 side of the control path; nothing else of the machine or beyond. `python -m tests.cluster up` gives a person the same.
@@ -18,12 +20,14 @@ side of the control path; nothing else of the machine or beyond. `python -m test
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from kpatrol.lab.inject import FaultCount
 from kpatrol.lab.leftovers import clean_leftovers, tear_down
 from kpatrol.lab.netns import Network, build_network, enter, run_in
 from kpatrol.lab.netplan import Node, NodeSpec
+from kpatrol.lab.processes import Child
 from kpatrol.lab.state import LabState, base_folder
 from tests.cluster.access import ADMINISTRATORS, Access
 from tests.cluster.apiserver import read_audit, wait_ready
@@ -72,9 +77,17 @@ PROGRAMS = (
     "pause",
     "coredns",
 )
-CONTROL = "control"
+CONTROL, PEER_CONTROL = "control", "peer-control"
 _PORT = 6443
 READY_S = 180.0
+
+
+@dataclass(slots=True, kw_only=True)
+class ControlProgram:
+    """A program of the control plane, and how to start it again."""
+
+    start: Callable[[], Child]
+    child: Child
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +109,18 @@ class Cluster:
     faults: Faults
     lab: LabState = field(repr=False)
     children: Children = field(repr=False)
+    control: dict[str, ControlProgram] = field(repr=False)
+    peer: Cluster | None = None
+
+    def stop_apiserver(self) -> None:
+        """kill -9 of the API server."""
+        asyncio.run(self.control["kube-apiserver"].child.kill())
+
+    def start_apiserver(self) -> None:
+        """Start it again and wait until it is ready."""
+        api = self.control["kube-apiserver"]
+        api.child = api.start()
+        wait_ready(self.url, ca=self.access.files.ca, children=[api.child])
 
     @property
     def gateway(self) -> str:
@@ -178,13 +203,16 @@ def running_cluster(
     *,
     nodes: int = 3,
     spare: int = 0,
+    peer_nodes: int = 0,
     dual: bool = False,
     engine: bool = False,
     kafka: bool = False,
     say: Say = lambda _: None,
 ) -> Iterator[Cluster]:
     """A cluster of `nodes` Ready nodes; `spare` more may join later. `dual`: IPv4 and IPv6. `engine`, `kafka`: with
-    the images kpatrol/endpoint and kpatrol/kafka. Raises LabError with what did not come up and its last words."""
+    the images kpatrol/endpoint and kpatrol/kafka. `peer_nodes`: beside it a second cluster of so many nodes, `peer-1`
+    and on; pods' ranges are routed between them, and the first one's faults know all nodes. Raises LabError with what
+    did not come up and its last words."""
     require_node_programs()
     programs = ensure(*PROGRAMS, say=say)
     images = build_images(pause=programs["pause"], coredns=programs["coredns"], engine=engine, kafka=kafka, say=say)
@@ -195,10 +223,14 @@ def running_cluster(
     lab = LabState.create(base)
     children = Children(lab)
     try:
-        cluster = _build(lab, children, programs, template=template, nodes=nodes, spare=spare, dual=dual)
-        start_nodes(list(cluster.nodes.values()), template=template)
-        cluster.wait_nodes_ready()
-        cluster.kubectl("apply", "-f", "-", stdin=dns_server())
+        cluster = _build(
+            lab, children, programs, template=template, nodes=nodes, spare=spare, peer_nodes=peer_nodes, dual=dual
+        )
+        both = [cluster, *([cluster.peer] if cluster.peer else [])]
+        start_nodes([node for each in both for node in each.nodes.values()], template=template)
+        for each in both:
+            each.wait_nodes_ready()
+            each.kubectl("apply", "-f", "-", stdin=dns_server())
         yield cluster
     finally:
         children.kill()
@@ -220,25 +252,58 @@ def start_nodes(nodes: Sequence[KubeNode], *, template: Path) -> None:
 
 
 def _build(
-    lab: LabState, children: Children, programs: dict[str, Path], *, template: Path, nodes: int, spare: int, dual: bool
+    lab: LabState,
+    children: Children,
+    programs: dict[str, Path],
+    *,
+    template: Path,
+    nodes: int,
+    spare: int,
+    peer_nodes: int,
+    dual: bool,
 ) -> Cluster:
-    folder = lab.bulk_folder()
+    own = [f"node-{number}" for number in range(1, nodes + spare + 1)]
+    others = [f"peer-{number}" for number in range(1, peer_nodes + 1)]
+    names = [*own, *others]
     cgroup = f"kp-{lab.id}"
     lab.register_cgroup(cgroup)
-    names = [f"node-{number}" for number in range(1, nodes + spare + 1)]
     for name in ("", *names):
         cgroups.make_group(f"{cgroup}/{name}")
     specs = [NodeSpec(name=name, zone=f"zone-{i % 2 + 1}") for i, name in enumerate(names)]
-    network = build_network(lab=lab, mode="root", specs=[*specs, NodeSpec(name=CONTROL)], ipv6=dual)
+    controls = [NodeSpec(name=name) for name in (CONTROL, *([PEER_CONTROL] if others else []))]
+    network = build_network(lab=lab, mode="root", specs=[*specs, *controls], ipv6=dual)
     ranges = {name: pod_range(number, dual=dual) for number, name in enumerate(names, start=1)}
     _route(network, ranges, dual=dual)
-    control = network.nodes[CONTROL]
-    access = Access(folder=folder / "pki", names=[control.address, control.ctl_address, API_SERVICE])
-    url, inside = f"https://{control.ctl_address}:{_PORT}", f"https://{control.address}:{_PORT}"
+    place = _Place(lab=lab, children=children, programs=programs, template=template, network=network, ranges=ranges)
+    cluster = _cluster(place, names=own, ready=nodes, control=CONTROL, folder=lab.bulk_folder(), dual=dual)
+    if others:
+        folder = lab.bulk_folder() / "peer"
+        cluster.peer = _cluster(place, names=others, ready=peer_nodes, control=PEER_CONTROL, folder=folder, dual=dual)
+    return cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """What the clusters of one test share."""
+
+    lab: LabState
+    children: Children
+    programs: dict[str, Path]
+    template: Path
+    network: Network
+    ranges: dict[str, PodRange]
+
+
+def _cluster(place: _Place, *, names: Sequence[str], ready: int, control: str, folder: Path, dual: bool) -> Cluster:
+    network, ranges = place.network, place.ranges
+    folder.mkdir(parents=True, exist_ok=True)
+    own = network.nodes[control]
+    access = Access(folder=folder / "pki", names=[own.address, own.ctl_address, API_SERVICE])
+    url, inside = f"https://{own.ctl_address}:{_PORT}", f"https://{own.address}:{_PORT}"
     kubeconfig = access.certificate_user("admin", groups=[ADMINISTRATORS], server=url)
     options = ApiOptions(
         bind="0.0.0.0",
-        advertise=control.address,
+        advertise=own.address,
         port=_PORT,
         services=f"{SERVICES},{SERVICES6}" if dual else str(SERVICES),
         etcd_url="http://127.0.0.1:2379",
@@ -246,36 +311,37 @@ def _build(
         audit_policy=write_audit_policy(folder / "audit-policy.yaml"),
         aggregator_routing=True,
     )
-    _start_control_plane(children, programs, options, access=access, control=control, url=url)
+    running = _start_control_plane(place.children, place.programs, options, access=access, control=own, url=url)
     kube_nodes = [
         KubeNode(
             node=network.nodes[name],
             pods=ranges[name],
             dual=dual,
             folder=folder / name,
-            children=children,
-            programs=programs,
+            children=place.children,
+            programs=place.programs,
             users=_node_users(access, name, server=inside),
-            cgroup=f"{cgroup}/{name}",
+            cgroup=f"kp-{place.lab.id}/{name}",
         )
         for name in names
     ]
     return Cluster(
-        id=lab.id,
+        id=place.lab.id,
         folder=folder,
         network=network,
         access=access,
         url=url,
         kubeconfig=kubeconfig,
         audit_log=options.audit_log,
-        commands=Kubectl(program=programs["kubectl"], kubeconfig=kubeconfig, folder=folder),
+        commands=Kubectl(program=place.programs["kubectl"], kubeconfig=kubeconfig, folder=folder),
         dual=dual,
-        nodes={node.name: node for node in kube_nodes[:nodes]},
-        spare=kube_nodes[nodes:],
-        template=template,
-        faults=Faults({name: (network.nodes[name], ranges[name]) for name in names}),
-        lab=lab,
-        children=children,
+        nodes={node.name: node for node in kube_nodes[:ready]},
+        spare=kube_nodes[ready:],
+        template=place.template,
+        faults=Faults({name: (network.nodes[name], ranges[name]) for name in ranges}),
+        lab=place.lab,
+        children=place.children,
+        control=running,
     )
 
 
@@ -295,7 +361,7 @@ def _node_users(access: Access, name: str, *, server: str) -> NodeUsers:
 
 def _start_control_plane(
     children: Children, programs: dict[str, Path], options: ApiOptions, *, access: Access, control: Node, url: str
-) -> None:
+) -> dict[str, ControlProgram]:
     folder, server = options.audit_log.parent, f"https://{control.address}:{_PORT}"
     manager = access.certificate_user("system:kube-controller-manager", groups=[], server=server)
     scheduler = access.certificate_user("system:kube-scheduler", groups=[], server=server)
@@ -305,7 +371,11 @@ def _start_control_plane(
         "kube-controller-manager": controller_manager_arguments(manager, access.files, port=10257),
         "kube-scheduler": scheduler_arguments(scheduler),
     }
+    running: dict[str, ControlProgram] = {}
     for name, arguments in commands.items():
-        children.start(name, [*enter(control), str(programs[name]), *arguments], log=folder / f"{name}.log")
+        argv = [*enter(control), str(programs[name]), *arguments]
+        start = partial(children.start, name, argv, log=folder / f"{name}.log")
+        running[name] = ControlProgram(start=start, child=start())
         if name == "kube-apiserver":
             wait_ready(url, ca=access.files.ca, children=children.running())
+    return running

@@ -2,61 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kpatrol.check.manifests import LABEL
+from tests.cluster.checking import MESH, QUICK, assert_nothing_left, keys, not_good, run, start
 from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.images import image_name
 
-QUICK = ("--requests", "5", "--rate", "5", "--timeout-ms", "800", "--image-pull-policy", "Never")
+NODES = ("node-1", "node-2", "node-3", "node-4")
+PROTOCOLS = ("icmp", "tcp", "udp", "http")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with running_cluster(nodes=4) as running:
+    with running_cluster(nodes=4, peer_nodes=2) as running:
         # A check asks the cluster's DNS of every node.
         running.kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=120s", timeout_s=130)
         yield running
 
 
-def start(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KPATROL_", "KUBE"))}
-    return subprocess.Popen(
-        [sys.executable, "-m", "kpatrol", *arguments, "--kubeconfig", str(cluster.kubeconfig)],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment | {"LANG": "C"},
-    )  # fmt: skip
-
-
-def run(cluster: Cluster, folder: Path, *arguments: str) -> tuple[int, Any, str]:
-    """(exit code, the JSON it printed, what it told meanwhile). Said again where the machine itself was not fit."""
-    for _ in range(4):
-        process = start(cluster, folder, *arguments, "--json")
-        out, told = process.communicate(timeout=240)
-        found = json.loads(out) if out else None
-        if found is None or not {p["reason"] for p in found["pairs"]} & {"not_fit", "not_sent"}:
-            break
-    return process.returncode, found, told
-
-
-def not_good(found: Any) -> dict[tuple[str, str, str], str]:
-    return {(p["src"], p["dst"], p["proto"]): p["reason"] for p in found["pairs"] if p["status"] != "good"}
-
-
-def assert_nothing_left(cluster: Cluster) -> None:
-    cluster.wait(lambda: not cluster.json("get", "namespaces", "-l", LABEL)["items"], what="the check's namespace gone")
-    assert cluster.json("get", "daemonsets", "-A", "-l", LABEL)["items"] == []
-
-
-def test_healthy_then_a_node_that_hears_nothing_then_repaired(cluster: Cluster, tmp_path: Path) -> None:
+def test_healthy(cluster: Cluster, tmp_path: Path) -> None:
     before = len(cluster.audit())
     code, found, told = run(cluster, tmp_path, "check", *QUICK)
     assert code == 0, (told, not_good(found or {"pairs": []}))
@@ -65,58 +37,148 @@ def test_healthy_then_a_node_that_hears_nothing_then_repaired(cluster: Cluster, 
     assert (found["good"], found["bad"], found["unknown"]) == (4 * 3 * 4 + 4, 0, 0)
     assert found["planned"] == found["stored"]
     assert found["unexplained"] == 0
-    assert_nothing_left(cluster)
-
-    fault = cluster.begin_fault("ingress node-3 loss=100% proto=udp")
-    code, found, told = run(cluster, tmp_path, "check", *QUICK)
-    count = cluster.end_fault(fault)
-    assert code == 1, told
-    assert count.dropped > 0
-    bad = not_good(found)
-    # What is asked of node-3, and the replies to what it asks; the DNS server stands on one node or another.
-    server = cluster.json("get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"][0]["spec"]["nodeName"]
-    ends = {
-        (p["src"], p["dst"], p["proto"]): (p["src"], server if p["proto"] == "dns" else p["dst"])
-        for p in found["pairs"]
-    }
-    cut = {pair for pair, (src, dst) in ends.items() if src != dst and "node-3" in (src, dst)}
-    assert set(bad) == {pair for pair in cut if pair[2] in ("udp", "dns")}
-    assert set(bad.values()) == {"timeout"}
-
-    code, found, told = run(cluster, tmp_path, "resume", *QUICK)
-    assert code == 0, told
-    assert {(p["src"], p["dst"], p["proto"]) for p in found["pairs"]} == set(bad)
-    assert {p["change"] for p in found["pairs"]} == {"fixed"}
-    code, _, _ = run(cluster, tmp_path, "resume", *QUICK)
+    code, _, told = run(cluster, tmp_path, "resume", *QUICK)
     assert code == 0
-    assert_nothing_left(cluster)
+    assert "everything was good" in told
 
 
-def test_an_image_that_is_missing_cannot_be_green(cluster: Cluster, tmp_path: Path) -> None:
-    process = start(cluster, tmp_path, "check", "--image", "kpatrol/none:1", "--wait-s", "5", *QUICK)
+def both_ways(one: str, other: str, *protocols: str) -> set[tuple[str, str, str]]:
+    return {(*ends, proto) for ends in ((one, other), (other, one)) for proto in protocols}
+
+
+@contextmanager
+def deaf(cluster: Cluster, node: str) -> Iterator[None]:
+    """What comes to the node's pods is dropped. The node itself hears: the streams to its agent go there."""
+    pods = cluster.nodes[node].pods.ipv4
+    table = f"table inet deaf {{ chain in {{ type filter hook prerouting priority -350; iifname data ip daddr {pods} drop; }} }}"
+    cluster.run_on(node, "nft", "-f", "-", stdin=table)
+    yield
+    cluster.run_on(node, "nft", "delete", "table", "inet", "deaf")
+
+
+@contextmanager
+def narrow(cluster: Cluster, node: str, other: str) -> Iterator[None]:
+    """The way from one node's pods to another's has a lower MTU, and nobody is told: ICMP's word of it is dropped."""
+    pods, via = cluster.nodes[other].pods.ipv4, cluster.nodes[other].node.address
+    icmp = "icmp type destination-unreachable icmp code frag-needed drop"
+    table = f"table inet silent {{ chain out {{ type filter hook output priority 0; {icmp}; }} }}"
+    cluster.run_on(node, "nft", "-f", "-", stdin=table)
+    cluster.run_on(node, "ip", "route", "replace", str(pods), "via", via, "dev", "data", "mtu", "lock", "1400")
+    yield
+    cluster.run_on(node, "ip", "route", "replace", str(pods), "via", via, "dev", "data")
+    cluster.run_on(node, "nft", "delete", "table", "inet", "silent")
+
+
+def test_each_fault_has_its_rows_and_its_reason_and_resume_asks_only_those(cluster: Cluster, tmp_path: Path) -> None:
+    faults = [cluster.begin_fault(f"pair {text}") for text in (
+        "node-1>node-2 loss=100%", "node-2>node-4 loss=100% proto=udp"
+    )]  # fmt: skip
+    with deaf(cluster, "node-3"), narrow(cluster, "node-1", "node-4"):
+        code, found, told = run(cluster, tmp_path, "check", *QUICK, *MESH)
+    counts = [cluster.end_fault(number) for number in faults]
+    assert code == 1, told
+    assert all(count.dropped > 0 for count in counts)
+    expected: dict[tuple[str, str, str], str] = {}
+    for node in set(NODES) - {"node-3"}:
+        expected |= dict.fromkeys(both_ways("node-3", node, *PROTOCOLS), "timeout")
+    # One way is blocked: requests there, and the replies to what comes from there.
+    expected |= dict.fromkeys(both_ways("node-1", "node-2", *PROTOCOLS), "timeout")
+    expected |= dict.fromkeys(both_ways("node-2", "node-4", "udp"), "timeout")
+    expected |= dict.fromkeys(both_ways("node-1", "node-4", "icmp", "udp"), "mtu")
+    assert not_good(found) == expected
+    ways = {(p["src"], p["dst"]): p["way"] for p in found["pairs"] if p["proto"] == "udp"}
+    assert (ways["node-2", "node-4"], ways["node-4", "node-2"]) == ("there", "back")
+
+    code, found, told = run(cluster, tmp_path, "resume", *QUICK, *MESH)
+    assert code == 0, (told, not_good(found))
+    assert keys(found) == set(expected)
+    assert {p["change"] for p in found["pairs"]} == {"fixed"}
+
+
+@contextmanager
+def without_image(cluster: Cluster, node: str) -> Iterator[None]:
+    own = cluster.nodes[node]
+    ctr = ["ctr", "--address", str(own.folder / "c.sock"), "--namespace", "k8s.io", "images"]
+    name = f"docker.io/{image_name('agent')}"
+
+    def do(*words: str) -> None:
+        subprocess.run([*own.inside(), *ctr, *words], check=True, capture_output=True, timeout=60)
+
+    do("tag", name, f"{name}-kept")
+    do("rm", name)
+    yield
+    do("tag", f"{name}-kept", name)
+
+
+def test_an_image_that_one_node_misses_is_told_and_never_green(cluster: Cluster, tmp_path: Path) -> None:
+    with without_image(cluster, "node-4"):
+        code, found, told = run(cluster, tmp_path, "check", *QUICK, *MESH)
+    assert code == 2, told
+    (apart,) = found["nodes_apart"]
+    assert (apart["node"], apart["state"]) == ("node-4", "absent")
+    assert apart["why"].startswith("ErrImageNeverPull")
+    assert (found["good"], found["bad"], found["unknown"]) == (3 * 2 * 4, 0, 0)
+    code, found, told = run(cluster, tmp_path, "resume", *QUICK, *MESH)
+    assert code == 0, (told, not_good(found))
+    assert found["nodes_apart"] == []
+
+
+def test_between_two_clusters_the_blocked_direction_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    peer = cluster.peer
+    assert peer is not None
+    fault = cluster.begin_fault("pair node-2>peer-1 loss=100% proto=udp")
+    two = ("--peer-kubeconfig", str(peer.kubeconfig))
+    code, found, told = run(cluster, tmp_path, "check", *QUICK, *two, "--protocol", "udp", "--protocol", "tcp")
+    assert cluster.end_fault(fault).dropped > 0
+    assert code == 1, told
+    assert len(found["pairs"]) == 2 * (4 * 2) * 2, "every node to every node of the other, there and back"
+    there, back = ("node-2", "b/peer-1", "udp"), ("peer-1", "a/node-2", "udp")
+    assert set(not_good(found)) == {there, back}
+    ways = {(p["src"], p["dst"], p["proto"]): p["way"] for p in found["pairs"]}
+    assert (ways[there], ways[back]) == ("there", "back")
+    assert_nothing_left(cluster, peer)
+
+
+def test_an_api_server_that_starts_anew_in_the_middle(cluster: Cluster, tmp_path: Path) -> None:
+    process = start(cluster, tmp_path, "check", *QUICK, "--requests", "25", *MESH, "--json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "requests recorded" in line:
+            break
+    cluster.stop_apiserver()
+    cluster.start_apiserver()
     out, told = process.communicate(timeout=120)
-    assert process.returncode == 2, out
-    assert "no agent is ready: node-1: ErrImageNeverPull" in told
+    assert process.returncode == 0, (out, told)
     assert_nothing_left(cluster)
 
 
-def test_what_a_killed_check_left_is_removed_by_the_next(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_a_killed_check_left_is_removed_by_the_next_and_ctrl_c_leaves_nothing(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     process = start(cluster, tmp_path, "check", *QUICK)
     cluster.wait(lambda: cluster.json("get", "pods", "-n", "kpatrol-check")["items"], what="pods of the check")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     assert cluster.json("get", "namespaces", "-l", LABEL)["items"]
-    code, found, told = run(cluster, tmp_path, "check", *QUICK)
-    assert code == 0, told
-    assert "removing what an earlier check left" in told
-    assert found["bad"] == 0
 
-    process = start(cluster, tmp_path, "check", *QUICK)
-    cluster.wait(lambda: cluster.json("get", "pods", "-n", "kpatrol-check")["items"], what="pods of the check")
-    time.sleep(1.0)
+    process = start(cluster, tmp_path, "check", *QUICK, *MESH, "--wave", "1")
+    assert process.stderr is not None
+    told = []
+    for line in process.stderr:
+        told.append(line)
+        if "wave 2 of 3" in line:
+            break
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=60)
+    told.append(rest)
     assert process.returncode == 2, told
+    assert "removing what an earlier check left" in "".join(told)
+    assert "stopped; `kpatrol resume` goes on from here" in rest
+    assert_nothing_left(cluster)
+
+    code, found, rest = run(cluster, tmp_path, "resume", *QUICK, *MESH)
+    assert code == 0, rest
+    assert len(found["pairs"]) == 4 * 2 * 4, "two of each node's three were left"
     assert_nothing_left(cluster)
 
 

@@ -1,0 +1,55 @@
+"""`kpatrol check` as a person runs it on a test cluster: the command in a folder of its own, and what it printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from kpatrol.check.manifests import LABEL
+from tests.cluster.cluster import Cluster
+
+QUICK = ("--requests", "5", "--rate", "5", "--timeout-ms", "800", "--image-pull-policy", "Never")
+MESH = ("--protocol", "icmp", "--protocol", "tcp", "--protocol", "udp", "--protocol", "http")
+Key = tuple[str, str, str]
+
+
+def start(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command, running."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KPATROL_", "KUBE"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "kpatrol", *arguments, "--kubeconfig", str(cluster.kubeconfig)],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment | {"LANG": "C"},
+    )  # fmt: skip
+
+
+def run(cluster: Cluster, folder: Path, *arguments: str) -> tuple[int, Any, str]:
+    """(exit code, the JSON it printed, what it told meanwhile). Said again where the machine itself was not fit."""
+    for _ in range(4):
+        process = start(cluster, folder, *arguments, "--json")
+        out, told = process.communicate(timeout=240)
+        found = json.loads(out) if out else None
+        if found is None or not {p["reason"] for p in found["pairs"]} & {"not_fit", "not_sent"}:
+            break
+    return process.returncode, found, told
+
+
+def keys(found: Any) -> set[Key]:
+    return {(p["src"], p["dst"], p["proto"]) for p in found["pairs"]}
+
+
+def not_good(found: Any) -> dict[Key, str]:
+    """The reason of each pair that is not good."""
+    return {(p["src"], p["dst"], p["proto"]): p["reason"] for p in found["pairs"] if p["status"] != "good"}
+
+
+def assert_nothing_left(*clusters: Cluster) -> None:
+    for cluster in clusters:
+        cluster.wait(
+            lambda cluster=cluster: not cluster.json("get", "namespaces", "-l", LABEL)["items"],
+            what="the check's namespace gone",
+        )
+        assert cluster.json("get", "daemonsets", "-A", "-l", LABEL)["items"] == []
