@@ -22,6 +22,8 @@ from kpatrol.check.manifests import CONTAINER, LABEL
 from topics.mesh_members import Member
 
 ATTACH = ["python3", "-m", "producers.attached", "relay"]
+_PATROLS = ("kpatrol.io", "v1beta1", "netpatrols")
+CONTROLLER = "app.kubernetes.io/name=kpatrol-controller"
 FIELD_MANAGER = "kpatrol-check"
 _STDIN, _STDOUT, _STDERR, _ERROR = 0, 1, 2, 3
 _REFUSED = 403
@@ -53,7 +55,36 @@ class Cluster:
             raise ClusterTrouble(f"{self._where}: {_first_line(error)}") from error
         self._api: Any = kubernetes.client.CoreV1Api(self._client)
         self._apps: Any = kubernetes.client.AppsV1Api(self._client)
+        self._custom: Any = kubernetes.client.CustomObjectsApi(self._client)
         self._auth: Any = kubernetes.client.AuthorizationV1Api(self._client)
+
+    def has_kpatrol(self) -> bool:
+        """Whether NetPatrols are known here and a controller of them runs, as far as the user may see."""
+        try:
+            self._custom.get_api_resources("kpatrol.io", "v1beta1", _request_timeout=_LIMITS_S)
+            found = self._apps.list_deployment_for_all_namespaces(
+                label_selector=CONTROLLER, _request_timeout=_LIMITS_S
+            ).items
+        except ApiException as error:
+            if error.status in (_NOT_FOUND, _REFUSED):
+                return False
+            raise self._trouble(error) from error
+        except (HTTPError, OSError) as error:
+            raise self._trouble(error) from error
+        return any((deployment.status.ready_replicas or 0) > 0 for deployment in found)
+
+    def create_task(self, manifest: dict[str, Any]) -> None:
+        """Make a NetPatrol."""
+        self._tried(self._custom.create_cluster_custom_object, *_PATROLS, manifest)
+
+    def task(self, name: str) -> dict[str, Any]:
+        """A NetPatrol as it is."""
+        return dict(self._tried(self._custom.get_cluster_custom_object, *_PATROLS, name))
+
+    def remove_tasks(self, name: str = "") -> None:
+        """Remove a check's NetPatrol, or all that checks have left."""
+        selector = {"label_selector": LABEL, **({"field_selector": f"metadata.name={name}"} if name else {})}
+        self._tried(self._custom.delete_collection_cluster_custom_object, *_PATROLS, **selector)
 
     def close(self) -> None:
         """End its connections."""

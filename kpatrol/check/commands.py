@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,19 +97,21 @@ def _options(command: Any) -> Any:
             click.option("--wave", type=int, help="Each node asks so many others at one time (default 25; 0: all)."),
             click.option("--wait-s", type=int, help="How long agents may take to be ready."),
             click.option("--keep/--no-keep", default=None, help="Leave the agents in the cluster."),
+            click.option("--standalone", is_flag=True, help="With agents of its own where kpatrol is installed, too."),
             click.option("--deadline", "deadline_s", default=600.0, show_default=True, help="An answer by then, in s."),
             click.option("--state", default=STATE_FILE, type=FILE, show_default=True, help="What `resume` reads."),
             click.option("--strict", is_flag=True, help="Nodes left out (NotReady, excluded) count as not known."),
             click.option("--all", "all_rows", is_flag=True, help="Every good pair, however many."),
             click.option("--json", "json_", is_flag=True, help="The result as JSON on standard output."),
             click.option("--junit", type=FILE, help="Write a JUnit file."),
+            click.option("--html", type=FILE, help="Write a page as one file that needs nothing else."),
         )
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-_NOT_SETTINGS = frozenset({"file", "deadline_s", "state", "strict", "all_rows", "json_", "junit"})
+_NOT_SETTINGS = frozenset({"file", "deadline_s", "state", "strict", "all_rows", "json_", "junit", "html", "standalone"})
 
 
 @click.group(invoke_without_command=True)
@@ -146,6 +149,8 @@ def clean(context: click.Context) -> None:
         for kubeconfig, name in places:
             cluster = Cluster(kubeconfig=kubeconfig, context=name, name="cluster")
             cluster.remove(config.namespace, names=["kpatrol-check-pod", "kpatrol-check-host"])
+            if cluster.has_kpatrol():
+                cluster.remove_tasks()
             cluster.close()
     except ClusterTrouble as error:
         raise Trouble(str(error)) from error
@@ -209,7 +214,16 @@ def _check(given: dict[str, Any], *, only: Kept | None) -> int:
     keys = wanted(only) if only is not None else None
     try:
         result = asyncio.run(
-            _stopping(run(config=config, told=teller, deadline_s=given["deadline_s"], save=save, only=keys))
+            _stopping(
+                run(
+                    config=config,
+                    told=teller,
+                    deadline_s=given["deadline_s"],
+                    save=save,
+                    only=keys,
+                    standalone=given["standalone"],
+                )
+            )
         )
     except (ClusterTrouble, CannotCheck) as error:
         raise Trouble(str(error)) from error
@@ -263,6 +277,11 @@ def _tell(result: Result, given: dict[str, Any]) -> int:
         write(given["state"], kept(result))
         if given["junit"] is not None:
             given["junit"].write_text(as_junit(result), encoding="utf-8")
+        if given["html"] is not None:
+            from kpatrol.check.page import as_html
+
+            now = datetime.now(tz=UTC)
+            given["html"].write_text(as_html(result, lang=language(os.environ), at=now), encoding="utf-8")
     except OSError as error:
         raise Trouble(f"{error.filename}: {error.strerror}") from error
     if given["json_"]:

@@ -1,7 +1,9 @@
 """What a check puts into a cluster: a namespace and one or two DaemonSets, all labelled. Pure.
 
 The agents have no right to anything: no service account token, a plain user, a read-only root. They use the two safe
-sysctls for ping and low ports; in the host's network, where these are not theirs to set, they listen on high ports.
+sysctls for ping and low ports; in the host's network, where these are not theirs to set, they listen on high ports, and
+where ICMP is asked for they run as root with the one capability NET_RAW and nothing else: a plain user's pod cannot be
+given it, and the node's own `net.ipv4.ping_group_range` may be closed.
 """
 
 from __future__ import annotations
@@ -61,9 +63,9 @@ def daemonset(*, config: CheckConfig, flavour: Flavour, run: str, image: str) ->
 
 
 def _pod(config: CheckConfig, flavour: Flavour, image: str) -> dict[str, Any]:
-    host = flavour == "host"
+    host, user = flavour == "host", 0 if _raw(config, flavour) else 65532
     security: dict[str, Any] = {
-        "runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+        "runAsNonRoot": user != 0, "runAsUser": user, "runAsGroup": user, "fsGroup": user,
         "seccompProfile": {"type": "RuntimeDefault"},
     }  # fmt: skip
     if not host:
@@ -88,6 +90,11 @@ def _pod(config: CheckConfig, flavour: Flavour, image: str) -> dict[str, Any]:
     return pod
 
 
+def _raw(config: CheckConfig, flavour: Flavour) -> bool:
+    """Whether agents need raw sockets for ICMP."""
+    return flavour == "host" and "icmp" in config.protocols
+
+
 def _affinity(exclude: Sequence[str]) -> dict[str, Any]:
     expressions = [{"key": label, "operator": "DoesNotExist"} for label in exclude]
     expressions.append({"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]})  # type: ignore[dict-item]
@@ -105,6 +112,7 @@ def _container(config: CheckConfig, flavour: Flavour, image: str) -> dict[str, A
         "KPATROL_GROUP": GROUP, "KPATROL_SPOOL_DIR": SPOOL, "KPATROL_FLAVOUR": flavour,
         **{f"KPATROL_{name}_PORT": str(port) for name, port in PORTS[flavour].items()},
     }  # fmt: skip
+    capabilities = {"drop": ["ALL"], **({"add": ["NET_RAW"]} if _raw(config, flavour) else {})}
     return {
         "name": CONTAINER,
         "image": image,
@@ -117,7 +125,7 @@ def _container(config: CheckConfig, flavour: Flavour, image: str) -> dict[str, A
         "readinessProbe": {"tcpSocket": {"port": PORTS[flavour]["HTTP"]}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": capabilities,
         },
         "volumeMounts": [{"name": "spool", "mountPath": SPOOL}, {"name": "tmp", "mountPath": "/tmp"}],
     }  # fmt: skip

@@ -26,7 +26,7 @@ Way = Literal["", "there", "back", "both"]
 # Why a pair is not good; each has its words in `kpatrol.check.words`.
 REASONS = (
     *("", "timeout", "refused", "reset", "no_route", "dns", "tls", "http", "bad_reply", "wrong_peer"),
-    *("target_gone", "mtu", "loss", "not_heard", "not_sent", "not_fit"),
+    *("target_gone", "mtu", "loss", "not_heard", "not_sent", "not_fit", "task"),
 )
 _BY_OUTCOME: dict[str, str] = {
     Outcome.timeout.name: "timeout",

@@ -16,6 +16,8 @@ from kpatrol.check.pairs import PairRow
 from kpatrol.check.state import STATE_VERSION, Kept, grouped, left_of, wanted
 from topics.round_verdicts import RoundVerdict
 
+# The protocol of a row that stands for all that a node asked in a task, destination `*`.
+TASK = "task"
 Change = Literal["fixed", "still_bad", "newly_bad", "gone"]
 
 
@@ -111,10 +113,13 @@ def kept(result: Result, *, left: Collection[Pair] = (), before: Kept | None = N
     if before is not None and wanted(before) is not None:
         bad |= {key for key in before.pairs if key[:2] in never}
         never &= left_of(before)
+    nodes = {(e.cluster, e.state.node) for e in result.apart if e.state.standing != "left_out"}
+    # Of a task only the nodes are known: all is asked again.
+    nodes |= {(row.cluster, row.src) for row in result.rows if row.proto == TASK and row.key in bad}
     return Kept(
         version=STATE_VERSION,
-        pairs=tuple(sorted(bad)),
-        nodes=tuple(sorted((e.cluster, e.state.node) for e in result.apart if e.state.standing != "left_out")),
+        pairs=tuple(sorted(key for key in bad if key[2] != TASK)),
+        nodes=tuple(sorted(nodes)),
         left=grouped(never),
     )
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Protocol
 
 from kpatrol.check import gather, manifests, nodes
 from kpatrol.check.cluster import Cluster, ClusterTrouble
@@ -23,6 +22,8 @@ from kpatrol.check.nodes import NodeState
 from kpatrol.check.pairs import rows, worst_first
 from kpatrol.check.patience import patient, whole
 from kpatrol.check.result import Apart, Result
+from kpatrol.check.task import check_by_task, obstacle
+from kpatrol.check.told import Saves, Told
 from topics.mesh_members import Member
 from topics.outcome import Layer
 
@@ -35,18 +36,6 @@ _LAYERS: dict[Flavour, Layer] = {"pod": Layer.pod, "host": Layer.host}
 
 class CannotCheck(Exception):
     """Nothing can be said: no agent answered, or time ran out."""
-
-
-class Told(Protocol):
-    """Where progress is shown."""
-
-    def step(self, text: str) -> None:
-        """A line of what happens now."""
-        ...
-
-    def progress(self, *, done: int, of: int, left_s: float) -> None:
-        """Requests recorded, and the time left."""
-        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,21 +54,35 @@ def default_image() -> str:
     return f"kpatrol/agent:{version('kpatrol')}"
 
 
-class Saves(Protocol):
-    """Where progress is kept, so that a check that was ended can be taken up again."""
-
-    def __call__(self, so_far: Result, left: Collection[Pair]) -> None:
-        """What was found, and the pairs that are still to be asked."""
-        ...
-
-
 async def check(
-    *, config: CheckConfig, told: Told, deadline_s: float, save: Saves, only: Container[Key] | None = None
+    *,
+    config: CheckConfig,
+    told: Told,
+    deadline_s: float,
+    save: Saves,
+    only: Container[Key] | None = None,
+    standalone: bool = False,
 ) -> Result:
-    """Run a check. Raises ClusterTrouble, CannotCheck, TimeoutError; what it made is removed all the same."""
+    """Run a check. Raises ClusterTrouble, CannotCheck, TimeoutError; what it made is removed all the same.
+
+    Where kpatrol is installed a task of its own does it, unless ``standalone`` or what is asked for is not a task's.
+    """
     parties = await asyncio.to_thread(_parties, config)
-    async with asyncio.timeout(deadline_s), _agents(config, parties, told):
-        return await _measure(config, parties, told, only, save)
+    async with asyncio.timeout(deadline_s):
+        if not standalone and only is None and await _by_task(config, parties[0], told):
+            cluster, run = parties[0].cluster, parties[0].run
+            return await check_by_task(config=config, cluster=cluster, told=told, run=run)
+        async with _agents(config, parties, told):
+            return await _measure(config, parties, told, only, save)
+
+
+async def _by_task(config: CheckConfig, party: _Party, told: Told) -> bool:
+    if config.peer_kubeconfig or not await asyncio.to_thread(party.cluster.has_kpatrol):
+        return False
+    why = obstacle(config)
+    if why:
+        told.step(f"kpatrol is installed, but {why} is nothing that a task can ask: with agents of the check's own")
+    return not why
 
 
 def _parties(config: CheckConfig) -> list[_Party]:

@@ -54,6 +54,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "not_heard": ("nothing heard of its agent", "未收到探针结果"),
     "not_sent": ("not sent", "未发送"),
     "not_fit": ("instrument not fit", "探针状态不佳"),
+    "task": ("the task failed", "任务失败"),
     "fixed": ("fixed", "已恢复"),
     "still_bad": ("still bad", "仍异常"),
     "newly_bad": ("newly bad", "新异常"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,34 @@ def start(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen[s
     )  # fmt: skip
 
 
-def run(cluster: Cluster, folder: Path, *arguments: str) -> tuple[int, Any, str]:
-    """(exit code, the JSON it printed, what it told meanwhile). Said again where the machine itself was not fit."""
-    for _ in range(4):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """Exit code, the JSON it printed, what it told meanwhile, and how often it was said."""
+
+    code: int
+    json: Any
+    told: str
+    tries: int
+
+
+def run(cluster: Cluster, folder: Path, *arguments: str) -> Ran:
+    """The command to its end; said again where the machine itself was not fit to measure."""
+    state = folder / "kpatrol-check.state.json"
+    before = state.read_bytes() if state.exists() else None
+    for tries in itertools.count(1):
+        if before is not None:
+            state.write_bytes(before)
         process = start(cluster, folder, *arguments, "--json")
         out, told = process.communicate(timeout=240)
         found = json.loads(out) if out else None
-        if found is None or not {p["reason"] for p in found["pairs"]} & {"not_fit", "not_sent"}:
+        if tries == 4 or found is None or not {p["reason"] for p in found["pairs"]} & {"not_fit", "not_sent"}:
             break
-    return process.returncode, found, told
+    return Ran(code=process.returncode, json=found, told=told, tries=tries)
+
+
+def counts(ran: Ran) -> tuple[int, int, int]:
+    """Pairs that are good, bad, not known."""
+    return ran.json["good"], ran.json["bad"], ran.json["unknown"]
 
 
 def keys(found: Any) -> set[Key]:

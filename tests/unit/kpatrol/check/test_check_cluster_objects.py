@@ -72,15 +72,21 @@ def test_members_have_both_families_and_the_flavour_s_ports() -> None:
     assert (member.ipv4, member.ipv6, member.http_port) == ("10.1.0.5", "fd00::5", PORTS["host"]["HTTP"])
 
 
-@pytest.mark.parametrize("flavour", ["pod", "host"])
-def test_agents_have_no_rights_beyond_their_pod(flavour: Any) -> None:
-    manifest = daemonset(config=CheckConfig(image_pull_secret="s"), flavour=flavour, run="r", image="i")
+@pytest.mark.parametrize(
+    ("flavour", "protocols", "raw"),
+    [("pod", ("icmp", "tcp"), False), ("host", ("tcp", "udp"), False), ("host", ("icmp",), True)],
+)
+def test_agents_have_no_rights_beyond_their_pod(flavour: Any, protocols: Any, raw: bool) -> None:
+    config = CheckConfig(image_pull_secret="s", protocols=protocols)
+    manifest = daemonset(config=config, flavour=flavour, run="r", image="i")
     spec = manifest["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     assert spec["automountServiceAccountToken"] is False
-    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsNonRoot"] is not raw
+    # In the host's network ICMP needs the one capability, which only root is given.
+    capabilities = {"drop": ["ALL"], "add": ["NET_RAW"]} if raw else {"drop": ["ALL"]}
     assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": capabilities,
     }  # fmt: skip
     assert spec.get("hostNetwork", False) is (flavour == "host")
     assert ("sysctls" in spec["securityContext"]) is (flavour == "pod")
