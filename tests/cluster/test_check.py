@@ -36,8 +36,19 @@ def both_ways(one: str, other: str, *protocols: str) -> set[tuple[str, str, str]
     return {(*ends, proto) for ends in ((one, other), (other, one)) for proto in protocols}
 
 
+@contextmanager
+def faulty(cluster: Cluster, *faults: str) -> Iterator[None]:
+    """Faults on the pods' network, each of which must have dropped something."""
+    numbers = [cluster.begin_fault(text) for text in faults]
+    try:
+        yield
+    finally:
+        dropped = [cluster.end_fault(number).dropped for number in numbers]
+    assert all(dropped), dict(zip(faults, dropped, strict=True))
+
+
 def nft(cluster: Cluster, node: str, name: str, hook: str, rule: str) -> None:
-    lines = [f"table inet {name} {{", f"chain all {{ type filter hook {hook}; policy accept;", rule, "}", "}"]
+    lines = [f"table inet {name} {{", f"chain met {{ type filter hook {hook}; policy accept;", rule, "}", "}"]
     cluster.run_on(node, "nft", "-f", "-", stdin="\n".join(lines) + "\n")
 
 
@@ -67,14 +78,10 @@ def narrow(cluster: Cluster, node: str, other: str) -> Iterator[None]:
 
 
 def test_each_fault_has_its_rows_and_its_reason_and_resume_asks_only_those(cluster: Cluster, tmp_path: Path) -> None:
-    faults = [cluster.begin_fault(f"pair {text}") for text in (
-        "node-1>node-2 loss=100%", "node-2>node-4 loss=100% proto=udp"
-    )]  # fmt: skip
-    with deaf(cluster, "node-3"), narrow(cluster, "node-1", "node-4"):
+    pairs = faulty(cluster, "pair node-1>node-2 loss=100%", "pair node-2>node-4 loss=100% proto=udp")
+    with pairs, deaf(cluster, "node-3"), narrow(cluster, "node-1", "node-4"):
         found = run(cluster, tmp_path, "check", *QUICK, *MESH)
-    dropped = [cluster.end_fault(number).dropped for number in faults]
     assert found.code == 1, found.told
-    assert all(dropped)
     expected: dict[tuple[str, str, str], str] = {}
     for node in set(NODES) - {"node-3"}:
         expected |= dict.fromkeys(both_ways("node-3", node, *PROTOCOLS), "timeout")
@@ -138,10 +145,9 @@ def test_an_image_that_one_node_misses_is_never_green_and_then_all_is_asked(clus
 def test_between_two_clusters_the_blocked_direction_is_told(cluster: Cluster, tmp_path: Path) -> None:
     peer = cluster.peer
     assert peer is not None
-    fault = cluster.begin_fault("pair node-2>peer-1 loss=100% proto=udp")
     two = ("--peer-kubeconfig", str(peer.kubeconfig))
-    found = run(cluster, tmp_path, "check", *QUICK, *two, "--protocol", "udp", "--protocol", "tcp")
-    assert cluster.end_fault(fault).dropped > 0
+    with faulty(cluster, "pair node-2>peer-1 loss=100% proto=udp"):
+        found = run(cluster, tmp_path, "check", *QUICK, *two, "--protocol", "udp", "--protocol", "tcp")
     assert found.code == 1, found.told
     assert len(found.json["pairs"]) == 2 * (4 * 2) * 2, "every node to every node of the other, there and back"
     there, back = ("node-2", "b/peer-1", "udp"), ("peer-1", "a/node-2", "udp")
