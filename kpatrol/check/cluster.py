@@ -16,6 +16,7 @@ import kubernetes
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
+from yaml import YAMLError
 
 from kpatrol.check.gather import Broken
 from kpatrol.check.manifests import CONTAINER, LABEL
@@ -51,7 +52,7 @@ class Cluster:
             self._client = kubernetes.config.new_client_from_config(
                 config_file=kubeconfig or None, context=context or None
             )
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        except (ConfigException, YAMLError, OSError, ValueError, KeyError, TypeError) as error:
             raise ClusterTrouble(f"{self._where}: {_first_line(error)}") from error
         self._api: Any = kubernetes.client.CoreV1Api(self._client)
         self._apps: Any = kubernetes.client.AppsV1Api(self._client)

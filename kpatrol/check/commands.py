@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -98,12 +99,14 @@ def _options(command: Any) -> Any:
             click.option("--wait-s", type=int, help="How long agents may take to be ready."),
             click.option("--keep/--no-keep", default=None, help="Leave the agents in the cluster."),
             click.option("--standalone", is_flag=True, help="With agents of its own where kpatrol is installed, too."),
-            click.option("--deadline", "deadline_s", default=600.0, show_default=True, help="An answer by then, in s."),
+            click.option("--deadline", "deadline_s", default=600.0, show_default=True, type=click.FloatRange(min=1),
+                         help="An answer by then, in s."),
             click.option("--state", default=STATE_FILE, type=FILE, show_default=True, help="What `resume` reads."),
             click.option("--strict", is_flag=True, help="Nodes left out (NotReady, excluded) count as not known."),
             click.option("--all", "all_rows", is_flag=True, help="Every good pair, however many."),
             click.option("--json", "json_", is_flag=True, help="The result as JSON on standard output."),
             click.option("--junit", type=FILE, help="Write a JUnit file."),
+            click.option("-v", "--verbose", count=True, help="Say more of what happens; twice: every request, too."),
             click.option("--html", type=FILE, help="Write a page as one file that needs nothing else."),
         )
     ):  # fmt: skip
@@ -111,7 +114,9 @@ def _options(command: Any) -> Any:
     return command
 
 
-_NOT_SETTINGS = frozenset({"file", "deadline_s", "state", "strict", "all_rows", "json_", "junit", "html", "standalone"})
+_NOT_SETTINGS = frozenset(
+    {"file", "deadline_s", "state", "strict", "all_rows", "json_", "junit", "html", "standalone", "verbose"}
+)
 
 
 @click.group(invoke_without_command=True)
@@ -206,6 +211,8 @@ def _check(given: dict[str, Any], *, only: Kept | None) -> int:
     from kpatrol.check.run import check as run
     from kpatrol.check.state import wanted, write
 
+    _can_write(given)
+    logging.basicConfig(level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(given["verbose"], 2)])
     config, teller, path = _config(given), Teller(), given["state"]
 
     def save(so_far: Result, left: Collection[Pair]) -> None:
@@ -238,6 +245,16 @@ def _check(given: dict[str, Any], *, only: Kept | None) -> int:
     if only is not None:
         result = _with_changes(result, only)
     return _tell(result, given)
+
+
+def _can_write(given: dict[str, Any]) -> None:
+    """Before anything is done: what cannot be told afterwards need not be measured."""
+    for name in ("state", "junit", "html"):
+        path: Path | None = given[name]
+        if path is None:
+            continue
+        if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            raise Trouble(f"--{name}: {path}: cannot be written")
 
 
 async def _stopping(work: Coroutine[Any, Any, Result]) -> Result:

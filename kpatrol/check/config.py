@@ -163,8 +163,9 @@ def _faults(config: CheckConfig) -> list[tuple[str, Any, str]]:
     if config.dns.server and not _is_address(config.dns.server):
         faults.append(("dns.server", config.dns.server, "an IP address, or nothing for the cluster's own"))
     faults += [("excludeLabels", t, "label names") for t in config.exclude_labels if not _LABEL.match(t)]
-    if config.peer_map and not config.peer_kubeconfig:
-        faults.append(("peerMap", dict(config.peer_map), "only with peerKubeconfig"))
+    for name, mapped in (("map", config.map), ("peerMap", config.peer_map)):
+        if mapped and not config.peer_kubeconfig:
+            faults.append((name, dict(mapped), "only with peerKubeconfig"))
     return faults
 
 

@@ -193,6 +193,7 @@ class Attached:
         while True:
             try:
                 async with self._attach(member) as stream, asyncio.TaskGroup() as group:
+                    log.info("%s: attached to %s", member.node, member.agent)
                     ordering = group.create_task(self._order(stream, site))
                     async for line in stream.lines():
                         frame = wire.decode(line)

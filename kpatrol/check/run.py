@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Collection, Container, Sequence
+from collections.abc import AsyncGenerator, Collection, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +45,7 @@ class _Party:
     cluster: Cluster
     image: str
     run: str
+    mapped: Mapping[str, str]
     found: dict[Flavour, list[NodeState]] = field(default_factory=dict)
     dns_server: str = ""
 
@@ -89,16 +90,21 @@ def _parties(config: CheckConfig) -> list[_Party]:
     run, image = uuid.uuid4().hex[:12], config.image or default_image()
     two = bool(config.peer_kubeconfig)
     first = Cluster(kubeconfig=config.kubeconfig, context=config.context, name="a" if two else "cluster")
-    parties = [_Party(cluster=first, image=image, run=run)]
+    parties = [_Party(cluster=first, image=image, run=run, mapped=config.map)]
     if two:
         peer = Cluster(kubeconfig=config.peer_kubeconfig, context=config.peer_context, name="b")
-        parties.append(_Party(cluster=peer, image=config.peer_image or image, run=run))
+        parties.append(_Party(cluster=peer, image=config.peer_image or image, run=run, mapped=config.peer_map))
     return parties
 
 
 @asynccontextmanager
 async def _agents(config: CheckConfig, parties: Sequence[_Party], told: Told) -> AsyncGenerator[None, None]:
     """The agents are there inside, and removed afterwards whatever happens, unless they are to be kept."""
+    for party in parties:
+        # Before anything is made in either cluster.
+        missing = await asyncio.to_thread(party.cluster.missing_rights, config.namespace)
+        if missing:
+            raise ClusterTrouble(f"cluster {party.cluster.name}: the user lacks these rights: {', '.join(missing)}")
     try:
         for party in parties:
             await _bring_up(config, party, told)
@@ -122,9 +128,6 @@ def _remove(config: CheckConfig, party: _Party) -> None:
 
 async def _bring_up(config: CheckConfig, party: _Party, told: Told) -> None:
     cluster, where = party.cluster, config.namespace
-    missing = await asyncio.to_thread(cluster.missing_rights, where)
-    if missing:
-        raise ClusterTrouble(f"cluster {cluster.name}: the user lacks these rights: {', '.join(missing)}")
     ours = await asyncio.to_thread(cluster.namespace_is_ours, where)
     if ours:
         # Left by a run that was killed, or kept: its pods are of another run and would be taken for ours.
@@ -148,6 +151,11 @@ async def _wait(config: CheckConfig, party: _Party, told: Told) -> None:
     """Until every node's agent is ready or hopeless, `waitS` at most; the good nodes do not wait for one bad one."""
     until = time.monotonic() + config.wait_s
     known = await patient(party.cluster.nodes)
+    strangers = sorted(set(party.mapped) - {node["metadata"]["name"] for node in known})
+    if strangers:
+        raise CannotCheck(
+            f"cluster {party.cluster.name}: an address is given for {strangers[0]}, which is no node of it"
+        )
     if "dns" in config.protocols:
         party.dns_server = config.dns.server or await patient(party.cluster.dns_server)
     wait_s, shown = 0.5, ""
@@ -179,22 +187,18 @@ def ways(config: CheckConfig, sites: Sequence[dict[Flavour, Site]]) -> list[Way]
     return [(one[asking], other[asked]), (other[asking], one[asked])]
 
 
-def _site(config: CheckConfig, party: _Party, flavour: Flavour, *, first: bool) -> Site:
-    # One cluster's nodes go by their own names; of two, each by its cluster's.
-    mapped = config.map if first else config.peer_map
+def _site(party: _Party, flavour: Flavour) -> Site:
     members = nodes.members(party.found[flavour], flavour=flavour)
     return Site(
-        name=party.cluster.name, members=members, layer=_LAYERS[flavour], mapped=mapped, dns_server=party.dns_server
-    )
+        name=party.cluster.name, members=members, layer=_LAYERS[flavour], mapped=party.mapped,
+        dns_server=party.dns_server,
+    )  # fmt: skip
 
 
 async def _measure(
     config: CheckConfig, parties: Sequence[_Party], told: Told, only: Container[Key] | None, save: Saves
 ) -> Result:
-    sites = [
-        {flavour: _site(config, party, flavour, first=party is parties[0]) for flavour in party.found}
-        for party in parties
-    ]
+    sites = [{flavour: _site(party, flavour) for flavour in party.found} for party in parties]
     everyone = [member for site in sites for flavour in site.values() for member in flavour.members]
     apart = [Apart(cluster=p.cluster.name, state=state) for p in parties for state in _troubled(p)]
     if not everyone:
@@ -203,6 +207,9 @@ async def _measure(
     planned = waves(asked=config.asked(), ways=ways(config, sites), run=parties[0].run, only=only)
     if not planned:
         return Result(rows=(), apart=apart, verdicts=(), changes={} if only is not None else None)
+    if not sum(round_.planned for wave in planned for _, round_ in wave):
+        families = " or ".join(f"IPv{family}" for family in config.families)
+        raise CannotCheck(f"nothing to ask: {len(everyone)} agents are ready, and no two of them have {families}")
     left = [pairs_of(wave) for wave in planned]
     progress = _Progress(planned, told)
     so_far = Result(rows=(), apart=apart, verdicts=())

@@ -233,7 +233,8 @@ class _Agent:
             await self._answer(round_)
 
     async def _answer(self, round_: RoundScheduled) -> None:
-        members = self.members.get(round_.members)
+        which = round_.members
+        members = self.members.get(group=which.group, epoch=which.epoch, digest=which.digest)
         assert members is not None
         streams = share(round_=round_, members=members, agent=self.pod)
         self.node = next(member.node for member in members if member.agent == self.pod)

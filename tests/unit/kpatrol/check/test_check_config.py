@@ -54,6 +54,8 @@ BAD = [
     ("{addresses: [10.0.0.1], ports: [65536]}", r"ports\[0\]: Expected `int` <= 65535"),
     ("addressProtocol: icmp", r"addressProtocol: Invalid enum value 'icmp'"),
     ("map: {node-1: here}", r"map: found 'here', allowed: IP addresses"),
+    ("map: {node-1: 10.0.0.1}", r"map: found .* allowed: only with peerKubeconfig"),
+    ("wave: -1", r"wave: Expected `int` >= 0"),
     ("peerMap: {node-1: 10.0.0.1}", r"peerMap: found .* allowed: only with peerKubeconfig"),
     ("dns: {server: kube-dns}", r"dns\.server: found 'kube-dns', allowed: an IP address"),
     ("dns: {port: 53}", r"port: no such setting|dns: .*unknown field `port`"),
@@ -127,23 +129,60 @@ def test_what_is_wrong_in_it_is_said(change: dict[str, object], words: str, tmp_
         read(path, overrides={})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["check", "--kubeconfig", "/nowhere/config"], "/nowhere/config: "),
-        (["check", "--requests", "0"], "requests: Expected `int` >= 1"),
-        (["check", "--mode", "host"], "Invalid value for '--mode'"),
-        (["resume", "--state", "/nowhere/state.json"], "/nowhere/state.json: is not there: run `kpatrol check` first"),
-    ],
-)
-def test_options_that_cannot_work(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+OPTIONS = [
+    ("check --kubeconfig /nowhere/config", "/nowhere/config: "),
+    ("check --kubeconfig not.yaml", "not.yaml: "),
+    ("check --kubeconfig empty.yaml", "empty.yaml: "),
+    ("check --kubeconfig closed.yaml --context other", "other"),
+    ("check --kubeconfig closed.yaml", "cannot be reached"),
+    ("check --kubeconfig closed.yaml --peer-kubeconfig /nowhere/peer", "/nowhere/peer: "),
+    ("check clean", "config"),
+    ("check --requests 0", "requests: Expected `int` >= 1"),
+    ("check --rate 0", "rate: Expected `float` > 0"),
+    ("check --timeout-ms 5", "timeoutMs: Expected `int` >= 10"),
+    ("check --wave -1", "wave: Expected `int` >= 0"),
+    ("check --degree -1", "degree: Expected `int` >= 0"),
+    ("check --wait-s 0", "waitS: Expected `int` >= 1"),
+    ("check --namespace Not_A_Name", "namespace: Expected `str` matching regex"),
+    ("check --mode host", "Invalid value for '--mode'"),
+    ("check --protocol sctp", "Invalid value for '--protocol'"),
+    ("check --family 5", "Invalid value for '--family'"),
+    ("check --image-pull-policy Sometimes", "Invalid value for '--image-pull-policy'"),
+    ("check --deadline 0", "Invalid value for '--deadline'"),
+    ("check --junit /nowhere/junit.xml", "--junit: /nowhere/junit.xml: cannot be written"),
+    ("check --html /nowhere/page.html", "--html: /nowhere/page.html: cannot be written"),
+    ("check --state /nowhere/state.json", "--state: /nowhere/state.json: cannot be written"),
+    ("check --config other.yaml", "other.yaml: No such file"),
+    ("check --colour", "No such option: --colour"),
+    ("check init /nowhere/check.yaml", "/nowhere/check.yaml: No such file"),
+    ("resume --state /nowhere/state.json", "/nowhere/state.json: is not there: run `kpatrol check` first"),
+]
+CLOSED = """
+apiVersion: v1
+kind: Config
+current-context: c
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+"""
+
+
+@pytest.mark.parametrize(("arguments", "words"), OPTIONS, ids=[arguments for arguments, _ in OPTIONS])
+def test_options_that_cannot_work(arguments: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 2
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    for name, text in (("not.yaml", "a: ["), ("empty.yaml", ""), ("closed.yaml", CLOSED)):
+        (tmp_path / name).write_text(text)
+    result = CliRunner().invoke(cli, arguments.split())
+    assert result.exit_code == 2, result.output
     assert words in result.output
+    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+
+
+def test_how_many_bad_inputs_have_their_error() -> None:
+    assert len({text for text, _ in BAD} | {arguments for arguments, _ in OPTIONS}) >= 40
 
 
 @pytest.mark.parametrize(
