@@ -88,7 +88,8 @@ def test_each_fault_has_its_rows_and_its_reason_and_resume_asks_only_those(clust
     # One way is blocked: requests there, and the replies to what comes from there.
     expected |= dict.fromkeys(both_ways("node-1", "node-2", *PROTOCOLS), "timeout")
     expected |= dict.fromkeys(both_ways("node-2", "node-4", "udp"), "timeout")
-    expected |= dict.fromkeys(both_ways("node-1", "node-4", "icmp", "udp"), "mtu")
+    # What node-1 sends is too large, whoever began; a kernel's own echo replies alone may be cut in pieces.
+    expected |= dict.fromkeys([*both_ways("node-1", "node-4", "udp"), ("node-1", "node-4", "icmp")], "mtu")
     assert not_good(found.json) == expected
     ways = {(p["src"], p["dst"]): p["way"] for p in found.json["pairs"] if p["proto"] == "udp"}
     assert (ways["node-2", "node-4"], ways["node-4", "node-2"]) == ("there", "back")
