@@ -30,7 +30,7 @@ def test_requests_to_the_api_server_at_200_nodes(tmp_path: Path) -> None:
         assert (found["good"], found["planned"], found["stored"]) == (TOTAL, 2 * TOTAL, 2 * TOTAL)
         assert "wave 2 of 2" in done.stderr
         asked = Counter(
-            "exec" if event["objectRef"].get("subresource") == "exec" else "other"
+            "exec" if event.get("objectRef", {}).get("subresource") == "exec" else "other"
             for event in api.audit()
             if event["user"]["username"] == "admin"
             and event.get("userAgent", "").startswith(("OpenAPI-Generator", "Python/"))
