@@ -97,13 +97,24 @@ def rounds(*, asked: Asked, ways: Sequence[Way], run: str, only: Container[Key] 
 
 
 def pairs_of(wave: Wave) -> set[Pair]:
-    """Who asks whom in a wave."""
-    return {
-        (member.node, stream.target.dst)
-        for site, round_ in wave
-        for member in site.members
-        for stream in share.share(round_=round_, members=site.members, agent=member.agent)
-    }
+    """Who asks whom in a wave: what `share` says of all agents, without making every agent's streams."""
+    found: set[Pair] = set()
+    for site, round_ in wave:
+        found.update((member.node, target.dst) for member in site.members for target in round_.targets)
+        if round_.mesh is not None:
+            found.update(_mesh_pairs(round_, round_.mesh, site.members))
+    return found
+
+
+def _mesh_pairs(round_: RoundScheduled, mesh: Mesh, members: Sequence[Member]) -> Iterable[Pair]:
+    ordered = sorted(members, key=lambda member: member.slot)
+    count = len(ordered)
+    offsets = share.ring_offsets(count=count, degree=mesh.degree, epoch=round_.members.epoch, number=round_.number)
+    asked = [any(member.address(family) for family in mesh.families) for member in ordered]
+    for position, member in enumerate(ordered):
+        for other in ((position + offset) % count for offset in offsets):
+            if asked[other]:
+                yield member.node, ordered[other].node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from kpatrol.check.mesh import Asked, Site, pairs_of, waves
 from kpatrol.check.result import Result, kept
 from kpatrol.check.state import Kept, Wanted, wanted
 from topics.mesh_members import Member
+from topics.share import share
 
 
 def site(name: str, count: int, **more: str) -> Site:
@@ -32,6 +33,19 @@ def test_every_pair_is_asked_in_one_wave(count: int, wave: int) -> None:
         assert max((*asked.values(), *asking.values(), 0)) <= (wave or count)
     ids = [round_.round_id for each in made for _, round_ in each]
     assert len(ids) == len(set(ids))
+
+
+def test_pairs_are_those_of_the_agents_shares() -> None:
+    one = site("n", 11)
+    made = waves(asked=Asked(protocols=("tcp",), wave=4), ways=[(one, one)], run="r")
+    for each in made:
+        ((found, round_),) = each
+        asked = {
+            (member.node, stream.target.dst)
+            for member in found.members
+            for stream in share(round_=round_, members=found.members, agent=member.agent)
+        }
+        assert pairs_of(each) == asked
 
 
 def test_a_ring_keeps_its_degree() -> None:
