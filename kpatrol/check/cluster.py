@@ -82,10 +82,10 @@ class Cluster:
         """A NetPatrol as it is."""
         return dict(self._tried(self._custom.get_cluster_custom_object, *_PATROLS, name))
 
-    def remove_tasks(self, name: str = "") -> None:
-        """Remove a check's NetPatrol, or all that checks have left."""
-        selector = {"label_selector": LABEL, **({"field_selector": f"metadata.name={name}"} if name else {})}
-        self._tried(self._custom.delete_collection_cluster_custom_object, *_PATROLS, **selector)
+    def remove_tasks(self, run: str = "") -> None:
+        """Remove the NetPatrol of a run, or all that checks have left."""
+        selector = f"{LABEL}={run}" if run else LABEL
+        self._tried(self._custom.delete_collection_cluster_custom_object, *_PATROLS, label_selector=selector)
 
     def close(self) -> None:
         """End its connections."""

@@ -91,7 +91,7 @@ async def check_by_task(*, config: CheckConfig, cluster: Cluster, told: Told, ru
     """Make the task, wait for its final verdict, remove it. Raises ClusterTrouble; the caller bounds the time."""
     task = plan(config, run=run)
     name = task["metadata"]["name"]
-    await patient(partial(cluster.remove_tasks))
+    await patient(cluster.remove_tasks)
     try:
         await whole(partial(cluster.create_task, task))
         told.step(f"cluster {cluster.name}: kpatrol is installed; its agents run netpatrol/{name}")
@@ -100,7 +100,7 @@ async def check_by_task(*, config: CheckConfig, cluster: Cluster, told: Told, ru
         item = await _verdict(cluster, name, told)
     finally:
         if not config.keep:
-            await asyncio.shield(patient(partial(cluster.remove_tasks, name)))
+            await asyncio.shield(patient(partial(cluster.remove_tasks, run)))
     told.step(f"its pairs: kpatrol report netpatrol/{name}")
     return Result(rows=rows_of(item, cluster=cluster.name), apart=(), verdicts=())
 
