@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kpatrol.check.manifests import LABEL
 from kpatrol.lab.errors import CommandFailed
-from tests.cluster.checking import keys, run
 from tests.cluster.cluster import running_cluster
 from tests.cluster.images import ROOT
 from tests.cluster.installed import AGENT, Installed, installed
@@ -63,17 +60,6 @@ def test_a_bad_task_is_refused_by_the_api_server_with_its_field(release: Install
     )
     with pytest.raises(CommandFailed, match="durationInSecond"):
         release.cluster.kubectl("apply", "-f", "-", stdin=bad)
-
-
-def test_a_check_is_a_task_where_kpatrol_is_installed(release: Installed, tmp_path: Path) -> None:
-    cluster = release.cluster
-    # A load round and a patrol never run together: the check waits its turn.
-    found = run(cluster, tmp_path, "check", "--requests", "5", "--rate", "5", "--timeout-ms", "800")
-    assert found.code == 0, (found.told, found.json)
-    assert "kpatrol is installed; its agents run netpatrol/kpatrol-check-" in found.told
-    assert keys(found.json) == {(node, "*", "task") for node in NODES}
-    assert cluster.json("get", "netpatrols", "-l", LABEL)["items"] == []
-    assert cluster.json("get", "daemonsets", "-A", "-l", LABEL)["items"] == []
 
 
 def test_when_the_leader_is_killed_the_other_goes_on_without_repeating_a_round(release: Installed) -> None:
