@@ -19,7 +19,8 @@ class AddressBook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Addresses of the agents' Service and of what tasks may name.
 
     `multus` is agent → interface → addresses. `secrets` are folders inside the agents that hold ca.crt, tls.crt,
-    tls.key, with the keys that are there: never the keys themselves. `config_maps` are the data of bodies.
+    tls.key, with the keys that are there: never the keys themselves. `config_maps` are the data of bodies, `bodies` the
+    folders inside the agents that hold them.
     """
 
     cluster_ip: dict[str, str] = {}
@@ -32,6 +33,7 @@ class AddressBook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cluster_dns: tuple[str, ...] = ()
     dns_services: dict[str, tuple[str, ...]] = {}
     config_maps: dict[str, dict[str, str]] = {}
+    bodies: dict[str, str] = {}
     secrets: dict[str, SecretFiles] = {}
 
 

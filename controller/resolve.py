@@ -195,7 +195,7 @@ def _url(target: HttpTarget, book: AddressBook) -> Resolved:
     host = parts.hostname or ""
     port = parts.port or (443 if tls else 80)
     unresolved: list[str] = []
-    body = _body(target, book, unresolved)
+    body, folder = _body(target, book, unresolved)
     files = _secret(target, book, unresolved) if tls else SecretFiles()
     path = quote(parts.path or "/", safe=_PATH_SAFE)
     request = HttpRequest(
@@ -204,6 +204,7 @@ def _url(target: HttpTarget, book: AddressBook) -> Resolved:
         url_path=f"{path}?{quote(parts.query, safe=_PATH_SAFE)}" if parts.query else path,
         headers=tuple(": ".join(split_header(item)) for item in target.header),
         body=body,
+        body_folder=folder,
         http2=target.http2 and tls,
         tls=tls,
         # Without an authority of its own the certificate is not checked, as users of kdoctor are used to.
@@ -226,14 +227,17 @@ def _url(target: HttpTarget, book: AddressBook) -> Resolved:
     return Resolved(targets=(whole,), http=request, unresolved=tuple(unresolved))
 
 
-def _body(target: HttpTarget, book: AddressBook, unresolved: list[str]) -> str:
+def _body(target: HttpTarget, book: AddressBook, unresolved: list[str]) -> tuple[str, str]:
+    """The body, or the folder where its agents find it."""
     if not target.body_configmap_name:
-        return ""
+        return "", ""
     key = f"{target.body_configmap_namespace}/{target.body_configmap_name}"
+    if key in book.bodies:
+        return "", book.bodies[key]
     if key not in book.config_maps:
         unresolved.append(f"ConfigMap {key}")
-        return ""
-    return json.dumps(book.config_maps[key], sort_keys=True, separators=(",", ":"))
+        return "", ""
+    return json.dumps(book.config_maps[key], sort_keys=True, separators=(",", ":")), ""
 
 
 def _secret(target: HttpTarget, book: AddressBook, unresolved: list[str]) -> SecretFiles:

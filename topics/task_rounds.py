@@ -76,7 +76,8 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an HTTP request carries; `url_path` with query. `verify` with an empty `ca_file` uses the system's roots.
 
-    Key material never enters a topic: files are paths inside an agent that mounts them.
+    Key material never enters a topic: files are paths inside an agent that mounts them. So is `body_folder`: its files
+    are the body, as one JSON object of names and texts.
     """
 
     method: str = "GET"
@@ -84,6 +85,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     url_path: str = "/"
     headers: tuple[str, ...] = ()
     body: str = ""
+    body_folder: str = ""
     http2: bool = False
     tls: bool = False
     verify: bool = False

@@ -68,9 +68,10 @@ class OwnAgents:
             return
         all_services = self._cache.objects("services")
         services = [s for f in ("4", "6") if (s := all_services.get(f"{space}/{agents}-ipv{f}")) is not None]
-        kept = {"Service": "services", "DaemonSet": "daemonsets", "Deployment": "deployments"}
-        for document in workload.desired(task, template=template, services=services, namespace=space):
-            known = self._cache.objects(kept[document["kind"]]).get(f"{space}/{document['metadata']['name']}")
+        ingress = self._cache.objects("ingresses").get(f"{space}/{agents}")
+        wanted = workload.desired(task, template=template, services=services, namespace=space, ingress=ingress)
+        for document in wanted:
+            known = self._cache.objects(workload.KEPT[document["kind"]]).get(f"{space}/{document['metadata']['name']}")
             mark = document["metadata"]["annotations"][workload.SHAPE]
             if known is None or (known["metadata"].get("annotations") or {}).get(workload.SHAPE) != mark:
                 self._ask("PATCH", workload.path_of(document), document)
@@ -83,9 +84,10 @@ class OwnAgents:
         pods = self._cache.objects("pods").values()
         ours = [p for p in pods if (p["metadata"].get("labels") or {}).get(workload.TASK_LABEL) == task.metadata.uid]
         multus = {p["metadata"]["name"]: i for p in ours if (i := interfaces(p, where.multus_annotations))}
-        # A pod mounts Secrets of its own namespace alone; another's stays unresolved and is named so.
-        mountable = workload.secret_of(task).startswith(f"{self._where.namespace}/")
-        secrets = dict(workload.secret_files(task)) if mountable else {}
+        # A pod mounts Secrets and ConfigMaps of its own namespace alone; another's stays unresolved and is named so.
+        here = f"{self._where.namespace}/"
+        secrets = {key: files for key, files in workload.secret_files(task).items() if key.startswith(here)}
+        bodies = {key: folder for key, folder in workload.body_folders(task).items() if key.startswith(here)}
         resource = {
             "runtimeName": name,
             "runtimeType": workload.agent_spec(task).kind,
@@ -97,7 +99,7 @@ class OwnAgents:
         return Ground(
             group=task.metadata.uid,
             expected=workload.ready(known),
-            book=replace(shared, multus=multus, secrets=secrets),
+            book=replace(shared, multus=multus, secrets=secrets, bodies=bodies),
             resource=resource,
         )
 

@@ -44,11 +44,11 @@ def resources(*, namespace: str) -> dict[str, Resource]:
     kinds = {model.PLURAL: Resource(path=path_of(model), keep=_task_parts) for model in KINDS.values()}
     return kinds | {
         "nodes": Resource(path="/api/v1/nodes", keep=_node_parts),
-        "services": Resource(path="/api/v1/services", keep=_service_parts),
+        "services": Resource(path="/api/v1/services", keep=_marked_parts),
         "pods": Resource(
             path=f"/api/v1/namespaces/{namespace}/pods", labels="app.kubernetes.io/part-of=kpatrol", keep=_pod_parts
         ),
-        "ingresses": Resource(path=f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses", keep=_parts),
+        "ingresses": Resource(path=f"/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses", keep=_marked_parts),
         "daemonsets": Resource(path=f"/apis/apps/v1/namespaces/{namespace}/daemonsets", keep=_workload_parts),
         "deployments": Resource(path=f"/apis/apps/v1/namespaces/{namespace}/deployments", keep=_workload_parts),
     }
@@ -60,7 +60,7 @@ def _parts(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "metadata": metadata}
 
 
-def _service_parts(found: dict[str, Any]) -> dict[str, Any]:
+def _marked_parts(found: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in (found["metadata"].get("annotations") or {}).items() if k == workload.SHAPE}
     return {**(parts := _parts(found)), "metadata": {**parts["metadata"], "annotations": kept}}
 

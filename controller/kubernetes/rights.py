@@ -37,8 +37,14 @@ _DEFINITIONS = (
 # An object that is applied and not there yet is created: both rights are asked, the record says "patch".
 OWN_AGENTS = tuple(
     Right(group, name, verb)
-    for group, name in (("apps", "daemonsets"), ("apps", "deployments"), ("", "services"))
-    for verb in ("patch", "create", "delete")
+    for group, name, verbs in (
+        ("apps", "daemonsets", ("patch", "create", "delete")),
+        ("apps", "deployments", ("patch", "create", "delete")),
+        # These go with the workload's owner, by the cluster's garbage collector.
+        ("", "services", ("patch", "create")),
+        ("networking.k8s.io", "ingresses", ("patch", "create")),
+    )
+    for verb in verbs
 )
 RIGHTS = frozenset(
     {

@@ -24,12 +24,22 @@ NAME_LABEL = "app.kubernetes.io/name"
 # A Service's name is the shortest of those made of it: 63 characters, less "-ipv4".
 NAME_MAX = 57
 TLS_FOLDER = "/etc/kpatrol/task-tls"
-_KINDS = {"DaemonSet": "daemonsets", "Deployment": "deployments"}
+INGRESS_PATH = "/kdoctoragent"
+BODY_FOLDER = "/etc/kpatrol/task-body"
+_PLACES = {
+    "DaemonSet": "apis/apps/v1",
+    "Deployment": "apis/apps/v1",
+    "Service": "api/v1",
+    "Ingress": "apis/networking.k8s.io/v1",
+}
+KEPT = {"DaemonSet": "daemonsets", "Deployment": "deployments", "Service": "services", "Ingress": "ingresses"}
 
 
 def needs_own(task: Task) -> bool:
     """Whether agents of its own are asked for, or needed because they mount what no topic may hold."""
-    return not isinstance(task, NetPatrol) and (task.spec.agent_spec is not None or bool(secret_of(task)))
+    if isinstance(task, NetPatrol):
+        return False
+    return task.spec.agent_spec is not None or bool(secret_of(task)) or bool(config_map_of(task))
 
 
 def agent_spec(task: Task) -> AgentSpec:
@@ -42,6 +52,13 @@ def secret_of(task: Task) -> str:
     if not isinstance(task, AppHttpHealthy) or not task.spec.target.tls_secret_name:
         return ""
     return f"{task.spec.target.tls_secret_namespace}/{task.spec.target.tls_secret_name}"
+
+
+def config_map_of(task: Task) -> str:
+    """``namespace/name`` of the ConfigMap that is the task's body; empty where it names none."""
+    if not isinstance(task, AppHttpHealthy) or not task.spec.target.body_configmap_name:
+        return ""
+    return f"{task.spec.target.body_configmap_namespace}/{task.spec.target.body_configmap_name}"
 
 
 def name_of(task: Task) -> str:
@@ -60,23 +77,34 @@ def secret_files(task: Task) -> Mapping[str, SecretFiles]:
     return {key: SecretFiles(**paths)} if key else {}
 
 
+def body_folders(task: Task) -> Mapping[str, str]:
+    """Where its agents find the ConfigMap's data, a file for each key."""
+    key = config_map_of(task)
+    return {key: BODY_FOLDER} if key else {}
+
+
 _KEYS = (("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key"))
 
 
-def desired(task: Task, *, template: Object, services: Sequence[Object], namespace: str) -> list[dict[str, Any]]:
-    """Workload and Services. ``services`` are the default agents', one for each family."""
+def desired(
+    task: Task, *, template: Object, services: Sequence[Object], namespace: str, ingress: Object | None = None
+) -> list[dict[str, Any]]:
+    """Workload, Services and, for a NetReach that asks for it, an Ingress.
+
+    ``services`` are the default agents', one for each family; ``ingress`` is theirs too: its class and path are kept.
+    """
     name = name_of(task)
     meta = _meta(task, name=name, namespace=namespace)
-    workload = _workload(task, template, meta)
-    return [_marked(workload), *(_marked(_service(service, meta)) for service in services)]
+    made = [_workload(task, template, meta), *(_service(service, meta) for service in services)]
+    if isinstance(task, NetReach) and task.spec.target.ingress and services:
+        made.append(_ingress(ingress, made[1], meta))
+    return [_marked(document) for document in made]
 
 
 def path_of(document: Object) -> str:
     """Where an object of these kinds is."""
-    metadata = document["metadata"]
-    if document["kind"] == "Service":
-        return f"/api/v1/namespaces/{metadata['namespace']}/services/{metadata['name']}"
-    return f"/apis/apps/v1/namespaces/{metadata['namespace']}/{_KINDS[document['kind']]}/{metadata['name']}"
+    metadata, kind = document["metadata"], document["kind"]
+    return f"/{_PLACES[kind]}/namespaces/{metadata['namespace']}/{KEPT[kind]}/{metadata['name']}"
 
 
 def ready(workload: Object | None) -> int:
@@ -105,7 +133,7 @@ def _meta(task: Task, *, name: str, namespace: str) -> dict[str, Any]:
 
 def _workload(task: Task, template: Object, meta: Mapping[str, Any]) -> dict[str, Any]:
     spec = agent_spec(task)
-    pod = _pod(task, spec, copy.deepcopy(dict(template["spec"]["template"]["spec"])))
+    pod = _pod(task, spec, copy.deepcopy(dict(template["spec"]["template"]["spec"])), namespace=meta["namespace"])
     labels = {**meta["labels"]}
     body: dict[str, Any] = {
         "selector": {"matchLabels": {TASK_LABEL: task.metadata.uid}},
@@ -116,7 +144,7 @@ def _workload(task: Task, template: Object, meta: Mapping[str, Any]) -> dict[str
     return {"apiVersion": "apps/v1", "kind": spec.kind, "metadata": copy.deepcopy(dict(meta)), "spec": body}
 
 
-def _pod(task: Task, spec: AgentSpec, pod: dict[str, Any]) -> dict[str, Any]:
+def _pod(task: Task, spec: AgentSpec, pod: dict[str, Any], *, namespace: str) -> dict[str, Any]:
     if spec.affinity is not None:
         pod["affinity"] = dict(spec.affinity)
     pod.pop("hostNetwork", None)
@@ -125,18 +153,28 @@ def _pod(task: Task, spec: AgentSpec, pod: dict[str, Any]) -> dict[str, Any]:
         pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
         # These belong to a pod's own network; the node's is not ours to set.
         pod["securityContext"] = {k: v for k, v in (pod.get("securityContext") or {}).items() if k != "sysctls"}
-    secret = secret_of(task)
+    files = _mounted(task, namespace=namespace)
     for container in pod["containers"]:
         container["env"] = _env(task, spec, container.get("env") or [])
         if spec.resources is not None:
             container["resources"] = to_plain(spec.resources)
-        if secret:
-            mount = {"name": "task-tls", "mountPath": TLS_FOLDER, "readOnly": True}
-            container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
-    if secret:
-        volume = {"name": "task-tls", "secret": {"secretName": secret.partition("/")[2], "defaultMode": 0o440}}
-        pod["volumes"] = [*(pod.get("volumes") or []), volume]
+        mounts = [{"name": name, "mountPath": folder, "readOnly": True} for name, folder, _ in files]
+        container["volumeMounts"] = [*(container.get("volumeMounts") or []), *mounts]
+    pod["volumes"] = [*(pod.get("volumes") or []), *({"name": name} | source for name, _, source in files)]
     return pod
+
+
+def _mounted(task: Task, *, namespace: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """(volume, folder, its source) of what the task names and no topic may hold. A pod mounts of its own namespace
+    alone; what lies elsewhere the round says it did not find."""
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    space, _, secret = secret_of(task).partition("/")
+    if secret and space == namespace:
+        found.append(("task-tls", TLS_FOLDER, {"secret": {"secretName": secret, "defaultMode": 0o440}}))
+    space, _, config_map = config_map_of(task).partition("/")
+    if config_map and space == namespace:
+        found.append(("task-body", BODY_FOLDER, {"configMap": {"name": config_map}}))
+    return found
 
 
 def _env(task: Task, spec: AgentSpec, given: Sequence[Object]) -> list[Object]:
@@ -163,6 +201,20 @@ def _service(default: Object, meta: Mapping[str, Any]) -> dict[str, Any]:
             "selector": {TASK_LABEL: meta["labels"][TASK_LABEL]},
             "ports": ports,
         },
+    }
+
+
+def _ingress(default: Object | None, service: Object, meta: Mapping[str, Any]) -> dict[str, Any]:
+    given = (default or {}).get("spec") or {}
+    paths = ((given.get("rules") or [{}])[0].get("http") or {}).get("paths") or [{}]
+    named = {"name": service["metadata"]["name"], "port": {"name": "http"}}
+    path = {"path": paths[0].get("path", INGRESS_PATH), "pathType": "Exact", "backend": {"service": named}}
+    kept = {"ingressClassName": given["ingressClassName"]} if given.get("ingressClassName") else {}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": copy.deepcopy(dict(meta)),
+        "spec": {**kept, "rules": [{"http": {"paths": [path]}}]},
     }
 
 

@@ -132,10 +132,18 @@ def _in_cgroups(entries: Iterable[Entry]) -> list[ProcessIdentity]:
 
 
 def _remove_cgroup(name: str) -> bool:
-    try:
-        return cgroups.remove_group(name)
-    except OSError as failed:
-        raise LabError(f"cannot remove the control group {name}: {failed}") from failed
+    """A process that is ending holds its group for a while yet, and one that just began is ended too."""
+    end = time.monotonic() + _KILL_WAIT_S
+    while True:
+        try:
+            return cgroups.remove_group(name)
+        except OSError as failed:
+            if time.monotonic() >= end:
+                raise LabError(f"cannot remove the control group {name}: {failed}") from failed
+        for pid in cgroups.processes_of(name):
+            if (identity := identity_of(pid)) is not None:
+                _kill(identity)
+        time.sleep(0.05)
 
 
 def _kill(identity: ProcessIdentity) -> None:

@@ -4,6 +4,11 @@ Each request carries `traceparent` and `kpatrol-from: <agent>;<round id, hex>;<t
 agent can name the very request; the reply carries `kpatrol-agent: <agent>/<incarnation>`.
 """
 
+import json
+from pathlib import Path
+
+from msgspec.structs import replace
+
 from producers import mark
 from producers.probes.base import Channel, Setup
 from producers.probes.codec import Wire
@@ -19,9 +24,23 @@ from topics.task_rounds import HttpRequest
 MESH_REQUEST = HttpRequest(url_path="/kpatrol")
 
 
+def with_body(request: HttpRequest) -> HttpRequest:
+    """The request with the files of its body's folder in it. Raises ValueError when they cannot be read."""
+    if not request.body_folder:
+        return request
+    try:
+        # Of a mounted ConfigMap, what begins with two dots is the kubelet's.
+        files = [path for path in Path(request.body_folder).iterdir() if not path.name.startswith("..")]
+        data = {path.name: path.read_text() for path in files}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"body of the task: {error}") from error
+    return replace(request, body=json.dumps(data, sort_keys=True, separators=(",", ":")))
+
+
 def channel(setup: Setup) -> Channel:
-    """The channel to an HTTP or HTTPS target. Raises ValueError when the task's request cannot be written."""
-    request = setup.round_.http or MESH_REQUEST
+    """The channel to an HTTP or HTTPS target. Raises ValueError when the task's request cannot be written or its body
+    cannot be read."""
+    request = with_body(setup.round_.http or MESH_REQUEST)
     target = setup.target
     tls = target.proto is Proto.https or request.tls
     if request.http2:

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from kpatrol.lab import cgroups
@@ -162,13 +163,25 @@ class KubeNode:
 
     def kill_container(self, container_id: str) -> None:
         """kill -9 of all that runs in a container (`containerd://…`, as its pod's status says)."""
+        for pid in self._processes_of(container_id):
+            os.kill(pid, signal.SIGKILL)
+
+    def process_of(self, container_id: str) -> int:
+        """The id of a container's process."""
+        return self._processes_of(container_id)[0]
+
+    def _processes_of(self, container_id: str) -> list[int]:
         own = container_id.rpartition("/")[2]
         for path in cgroups.folders_of(self.cgroup):
-            if path.name == own:
-                for pid in (path / "cgroup.procs").read_text().split():
-                    os.kill(int(pid), signal.SIGKILL)
-                return
+            if path.name == own and (pids := (path / "cgroup.procs").read_text().split()):
+                return [int(pid) for pid in pids]
         raise LabError(f"{self.name}: no container {container_id} runs")
+
+    def give_next(self, address: str) -> None:
+        """The next pod of this node gets this address, if it is free: CNI's host-local gives them out in turn."""
+        before = ip_address(address) - 1
+        which = 0 if before.version == 4 else 1
+        (self.folder / "ipam" / "pods" / f"last_reserved_ip.{which}").write_text(str(before))
 
     def running(self, program: str) -> bool:
         return program in self._programs and self._programs[program].is_running()

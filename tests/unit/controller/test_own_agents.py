@@ -87,6 +87,35 @@ def test_its_service_is_the_default_ones_without_what_is_given_out_once() -> Non
     assert "clusterIPs" not in service["spec"]
 
 
+def test_a_secret_and_a_body_are_mounted_from_the_agents_namespace_alone() -> None:
+    head = (
+        "apiVersion: kdoctor.io/v1beta1\nkind: AppHttpHealthy\nmetadata: {name: t}\nspec: {target: {host: 'https://a', "
+    )
+    names = "tlsSecretName: s, tlsSecretNamespace: ns, bodyConfigmapName: b, bodyConfigmapNamespace: elsewhere}}"
+    found = with_uid(load_tasks(f"{head}method: POST, {names}")[0])
+    workloads = workload.desired(found, template=TEMPLATE, services=[], namespace="ns")
+    pod = workloads[0]["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["task-tls"]
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == workload.TLS_FOLDER
+    assert workload.body_folders(found) == {"elsewhere/b": workload.BODY_FOLDER}
+
+
+def test_a_netreach_that_asks_for_an_ingress_gets_one_of_its_own_before_its_service() -> None:
+    default = {"spec": {"ingressClassName": "nginx", "rules": [{"http": {"paths": [{"path": "/x"}]}}]}}
+    wanted = task("{agentSpec: {}, target: {ingress: true}}")
+    documents = workload.desired(wanted, template=TEMPLATE, services=[SERVICE], namespace="ns", ingress=default)
+    ingress = documents[-1]
+    assert workload.path_of(ingress) == "/apis/networking.k8s.io/v1/namespaces/ns/ingresses/kpatrol-netreach-t"
+    assert ingress["spec"] == {
+        "ingressClassName": "nginx",
+        "rules": [
+            {"http": {"paths": [{"path": "/x", "pathType": "Exact", "backend": {"service": {
+                "name": "kpatrol-netreach-t-ipv6", "port": {"name": "http"}}}}]}}
+        ],
+    }  # fmt: skip
+    assert ingress["metadata"]["ownerReferences"][0]["uid"] == wanted.metadata.uid
+
+
 def test_long_names_and_dots_are_hashed_and_stay_apart() -> None:
     names = {workload.name_of(task("{}", name=name)) for name in ("a" * 200, "a" * 199, "a.b", "a-b")}
     assert len(names) == 4

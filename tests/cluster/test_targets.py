@@ -1,0 +1,178 @@
+"""Everything that can be asked for, on a cluster of both address families: Services, load balancer, Ingress, a second
+interface; agents of a task's own with Secret and ConfigMap, of which nothing enters a topic (10 s for each)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+import yaml
+from aiokafka import AIOKafkaConsumer
+
+from tests.cluster.installed import AGENT, NODES, Installed, reach
+from tests.cluster.outside import NAMESPACE
+from tests.cluster.second_interface import second_interface
+from topics.connection import KafkaConnection
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def targets(release: Installed, name: str) -> dict[str, set[str]]:
+    """Node → names of the targets of the newest round's report."""
+    report = release.cluster.json("get", "kdoctorreport", f"netreach-{name}")
+    agents = report["report"]["latestRoundReport"]
+    return {agent["nodeName"]: {d["name"] for d in agent["taskNetReach"]["roundTaskDetail"]} for agent in agents}
+
+
+def test_every_target_is_reached_in_both_families(release: Installed) -> None:
+    every = ("endpoint", "clusterIP", "nodePort", "loadBalancer", "ingress", "multusInterface", "ipv6")
+    pods = release.agent_pods()
+    with second_interface(release.cluster, pods) as further:
+        verdict = release.good(reach("every", qps=5, duration_s=2, **dict.fromkeys(every, True)))
+        said = targets(release, "every")
+    pairs = release.pairs(verdict)
+    assert {p.layer for p in pairs} == {
+        "pod", "cluster_ip", "node_port", "load_balancer", "ingress", "multus",
+    }  # fmt: skip
+    assert all(p.ok == p.requests > 0 for p in pairs), pairs
+    assert set(said) == set(NODES)
+    service = {f: release.cluster.json("get", "service", f"{AGENT}-ipv{f}", "-n", NAMESPACE) for f in "46"}
+    for node, names in said.items():
+        for family in "46":
+            v = f"V{family}IP"
+            balancer = service[family]["status"]["loadBalancer"]["ingress"][0]["ip"]
+            wanted = {
+                f"AgentCluster{v}_{at(service[family]['spec']['clusterIP'])}",
+                f"AgentLoadbalancer{v}_{at(balancer)}",
+                *(f"AgentPod{v}_{pods[n]['metadata']['name']}_{ip(pods[n], family)}" for n in NODES if n != node),
+                *(f"AgentPod{v}_{pods[n]['metadata']['name']}_{further[n][family == '6']}" for n in NODES if n != node),
+            }
+            assert wanted - names == set()
+            assert len([name for name in names if name.startswith(f"AgentNodePort{v}_")]) == 1
+
+
+def at(address: str) -> str:
+    return f"[{address}]:80" if ":" in address else f"{address}:80"
+
+
+def ip(pod: Any, family: str) -> str:
+    found: str = next(entry["ip"] for entry in pod["status"]["podIPs"] if (":" in entry["ip"]) == (family == "6"))
+    return found
+
+
+def test_a_task_with_agents_of_its_own_has_its_services_and_ingress_and_leaves_nothing(release: Installed) -> None:
+    layers = dict.fromkeys(("endpoint", "clusterIP", "nodePort", "loadBalancer", "ingress"), True)
+    task = yaml.safe_load(reach("own", qps=5, duration_s=2, **layers))
+    task["spec"]["agentSpec"] = {"kind": "DaemonSet"}
+    verdict = release.good(yaml.safe_dump(task))
+    pairs = release.pairs(verdict)
+    assert {p.layer for p in pairs} == {"pod", "cluster_ip", "node_port", "load_balancer", "ingress"}
+    assert all(p.ok == p.requests > 0 for p in pairs), pairs
+    assert all(name not in str(verdict.accounts) for name in release.agents().values())
+    kinds = (
+        "get",
+        "daemonsets,pods,services,ingresses",
+        "-n",
+        NAMESPACE,
+        "-l",
+        f"kpatrol.io/task-uid={verdict.task_uid}",
+    )
+    release.cluster.wait(lambda: not release.cluster.json(*kinds)["items"], what="its own agents gone with the task")
+
+
+BODY_MARK, ENV_MARK = "a-body-that-is-nobodys-business", "a-value-that-is-nobodys-business"
+APP = f"""
+apiVersion: kdoctor.io/v1beta1
+kind: AppHttpHealthy
+metadata: {{name: mounted}}
+spec:
+  agentSpec:
+    kind: Deployment
+    deploymentReplicas: 2
+    terminationGracePeriodMinutes: 0
+    env: [{{name: EXTRA, value: {ENV_MARK}}}]
+  schedule: {{schedule: 0 1, roundNumber: 1, roundTimeoutMinute: 1}}
+  request: {{durationInSecond: 2, qps: 5, perRequestTimeoutInMS: 3000}}
+  expect: {{successRate: 1, meanAccessDelayInMs: 3000, statusCode: 200}}
+  target:
+    host: https://{AGENT}-ipv4.{NAMESPACE}.svc.cluster.local/
+    method: POST
+    header: ["Content-Type: application/json"]
+    tlsSecretName: client
+    tlsSecretNamespace: {NAMESPACE}
+    bodyConfigmapName: body
+    bodyConfigmapNamespace: {NAMESPACE}
+"""
+
+
+def test_a_secret_and_a_body_are_mounted_by_agents_of_its_own_and_enter_no_topic(release: Installed) -> None:
+    serving = release.cluster.json("get", "secret", f"{AGENT}-tls", "-n", NAMESPACE)["data"]["tls.crt"]
+    client = release.cluster.access.server_certificate(name="client")
+    data = {"ca.crt": base64.b64decode(serving).decode(), "tls.crt": client.certificate_pem, "tls.key": client.key_pem}
+    meta = {"namespace": NAMESPACE}
+    objects = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta | {"name": "client"}, "stringData": data},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta | {"name": "body"}, "data": {"test1": BODY_MARK}},
+    ]
+    release.apply(yaml.safe_dump_all(objects))
+    for _ in range(4):
+        with release.task(APP) as key:
+            (verdict,) = release.verdicts(key)
+            status = release.status(key)
+            uid = verdict.task_uid
+            release.cluster.wait(lambda u=uid: not own_pods(release, u), what="its own agents gone", timeout_s=90)
+        if verdict.verdict != "unknown":
+            break
+    # Two agents, 2 s of 5 requests each: each of them a POST over TLS that was checked, with a body that was taken.
+    assert (verdict.verdict, verdict.requests.ok) == ("succeed", 20), verdict.why
+    assert status["resource"]["runtimeType"] == "Deployment"
+    marks = [BODY_MARK.encode(), ENV_MARK.encode(), *secrets_of(client.key_pem)]
+    found, read = asyncio.run(search(release.services.kafka, marks))
+    assert found == []
+    assert read > 1000
+    release.cluster.kubectl("delete", "-n", NAMESPACE, "secret/client", "configmap/body")
+
+
+def own_pods(release: Installed, uid: str) -> list[Any]:
+    found: list[Any] = release.cluster.json("get", "pods", "-n", NAMESPACE, "-l", f"kpatrol.io/task-uid={uid}")["items"]
+    return found
+
+
+def secrets_of(pem: str) -> list[bytes]:
+    """The key's lines, as they are and as a Secret holds them."""
+    lines = [line.encode() for line in pem.splitlines() if line and not line.startswith("-----")]
+    return [*lines, base64.b64encode(pem.encode())[40:120]]
+
+
+async def search(kafka: KafkaConnection, marks: list[bytes]) -> tuple[list[str], int]:
+    """Where any of the marks stands in any record of any topic, and how many records were read."""
+    consumer = AIOKafkaConsumer(group_id=None, enable_auto_commit=False, **kafka.client_options())
+    found, read = [], 0
+    await consumer.start()
+    try:
+        names = sorted(await consumer.topics())
+        parts = await asyncio.gather(*(partitions(consumer, name) for name in names))
+        consumer.assign([part for own in parts for part in own])
+        await consumer.seek_to_beginning()
+        ends = await consumer.end_offsets(list(consumer.assignment()))
+        while any([await consumer.position(part) < end for part, end in ends.items()]):
+            for part, records in (await consumer.getmany(timeout_ms=500, max_records=2000)).items():
+                for record in records:
+                    read += 1
+                    whole = b" ".join(
+                        [record.key or b"", record.value or b"", json.dumps(str(record.headers)).encode()]
+                    )
+                    found += [f"{part} {record.offset}" for mark in marks if mark in whole]
+    finally:
+        await consumer.stop()
+    return found, read
+
+
+async def partitions(consumer: AIOKafkaConsumer, name: str) -> list[Any]:
+    from aiokafka import TopicPartition
+
+    found = consumer.partitions_for_topic(name) or set()
+    return [TopicPartition(name, number) for number in sorted(found)]
