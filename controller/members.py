@@ -16,7 +16,9 @@ from topics.task_rounds import MembersRef
 
 GROUP = "default"
 SILENT_INTERVALS = 3
-EPOCH_LEAST_US = 60_000_000
+EPOCH_LEAST_US = 10_000_000
+EPOCH_MOST_US = 60_000_000
+EPOCH_EACH_US = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,12 @@ def seated(
     return tuple(sorted(members, key=lambda member: member.slot))
 
 
+def spacing_us(members: int) -> int:
+    """The least time between two epochs: ten seconds, so that rounds do not go to addresses of replaced pods for long;
+    longer where many members make an epoch large, up to a minute from 600 on."""
+    return min(EPOCH_MOST_US, max(EPOCH_LEAST_US, members * EPOCH_EACH_US))
+
+
 def next_epoch(
     *,
     roster: Roster,
@@ -171,13 +179,13 @@ def next_epoch(
 ) -> Epoch | None:
     """The membership to publish now, or None.
 
-    The first needs ``expected`` agents; a later one a change and a minute since the last. An empty one is never
+    The first needs ``expected`` agents; a later one a change, and time since the last by size. An empty one is never
     published: nobody heard means nothing known.
     """
     reports = roster.alive(group)
     if not reports or (newest is None and len(reports) < expected):
         return None
-    if newest is not None and now_us - newest.at_us < EPOCH_LEAST_US:
+    if newest is not None and now_us - newest.at_us < spacing_us(len(newest.members)):
         return None
     members = seated(reports, slots=roster.slots_of(group), sites=sites)
     mark = digest(members)

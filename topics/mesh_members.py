@@ -1,8 +1,8 @@
 """mesh-members-v1: who takes part, in numbered epochs.
 
 Written by the controller, read by agents and the judge (both without a group). Key: group, epoch, chunk. At most one
-epoch a minute after the first; a node keeps its slot for life; chunks stay under 500 KB. Kept longer than any round
-that refers to it.
+epoch in ten seconds after the first, in a large mesh one a minute; a node keeps its slot for life; chunks stay under
+500 KB. Kept longer than any round that refers to it.
 """
 
 import hashlib

@@ -30,6 +30,17 @@ def make_group(name: str) -> None:
                     own.write_text((group.parent / setting).read_text())
 
 
+def give_weight(name: str, times: int) -> None:
+    """Let the group have this many times a usual share of the CPU where it is short: a group counts as one process
+    among all that run outside of groups, however many run in it."""
+    settings = (("cpu.weight", min(10_000, 100 * times)), ("cpu.shares", min(262_144, 1024 * times)))
+    for folder in hierarchies():
+        for setting, value in settings:
+            own = folder / name / setting
+            if own.exists():
+                own.write_text(str(value))
+
+
 def processes_of(name: str) -> set[int]:
     """The process ids in the group and below."""
     found: set[int] = set()

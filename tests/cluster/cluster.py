@@ -80,6 +80,7 @@ PROGRAMS = (
 CONTROL, PEER_CONTROL = "control", "peer-control"
 _PORT = 6443
 READY_S = 180.0
+_WEIGHT = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -269,6 +270,8 @@ def _build(
     lab.register_cgroup(cgroup)
     for name in ("", *names):
         cgroups.make_group(f"{cgroup}/{name}")
+    # Of all pods together: without it a machine that is busy with much else starves the agents.
+    cgroups.give_weight(cgroup, _WEIGHT)
     specs = [NodeSpec(name=name, zone=f"zone-{i % 2 + 1}") for i, name in enumerate(names)]
     controls = [NodeSpec(name=name) for name in (CONTROL, *([PEER_CONTROL] if others else []))]
     network = build_network(lab=lab, mode="root", specs=[*specs, *controls], ipv6=dual)

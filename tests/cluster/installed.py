@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,17 @@ from kpatrol.reading.store import CannotRead, Store
 from tests.cluster.cluster import Cluster
 from tests.cluster.helm import CHART, Helm
 from tests.cluster.outside import NAMESPACE, Outside
+from topics import mesh_members
+from topics.connection import KafkaConnection
+from topics.follow import follow
+from topics.mesh_members import MembersChunk, Memberships
 from topics.round_verdicts import RoundVerdict
 
 AGENT = "kpatrol-agent"
 CONTROLLER = "kpatrol-controller"
 NODES = ("node-1", "node-2", "node-3")
 MINUTE_S = 10.0
+GROUP = "default"
 _VALUES = Path(__file__).parent / "chart_values" / "shared.yaml"
 _ROLLOUT_S = 300
 
@@ -158,11 +164,30 @@ class Installed:
         lease = self.cluster.json("get", "lease", CONTROLLER, "-n", NAMESPACE)
         return str(lease["spec"].get("holderIdentity") or "").rsplit("_", 1)[0]
 
-    def verdict_lines(self) -> list[dict[str, Any]]:
-        """The JSON lines that the controllers printed since they last began."""
-        words = ("logs", "-n", NAMESPACE, f"deployment/{CONTROLLER}", "--all-pods", "-c", "controller", "--tail=-1")
-        text = self.cluster.kubectl(*words)
-        return [json.loads(at) for line in text.splitlines() if (at := line[line.find("{") :]).startswith('{"TaskName')]
+    def verdict_lines(self, *words: str) -> list[dict[str, Any]]:
+        """The JSON lines that the controllers printed since they last began; `--previous`: before that."""
+        listed = self.cluster.json("get", "pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/name={CONTROLLER}")[
+            "items"
+        ]
+        names = [str(pod["metadata"]["name"]) for pod in listed]
+        texts = [self._logs(name, *words) for name in names]
+        return [json.loads(line) for text in texts for line in text.splitlines() if line.startswith('{"TaskName')]
+
+    def _logs(self, pod: str, *words: str) -> str:
+        try:
+            return self.cluster.kubectl("logs", "-n", NAMESPACE, pod, "-c", "controller", "--tail=-1", *words)
+        except CommandFailed as failed:
+            if "previous terminated container" in str(failed):
+                return ""
+            raise
+
+    def members(self) -> dict[str, str]:
+        """Node → pod of the newest membership of the default agents."""
+        return asyncio.run(_members(self.services.kafka))
+
+    def wait_members(self) -> None:
+        """Until rounds are made for the agents that are there."""
+        self.cluster.wait(lambda: self.members() == self.agents(), what="a membership of the agents that are there")
 
     def roll_out(self, *kinds: str) -> None:
         """Until these are as they ought to be; all of the release's where none is named."""
@@ -186,6 +211,25 @@ def installed(cluster: Cluster, services: Outside, *arguments: str) -> Iterator[
         yield release
     finally:
         store.close()
+
+
+async def _members(kafka: KafkaConnection) -> dict[str, str]:
+    parts = Memberships()
+    newest: MembersChunk | None = None
+    records = follow(mesh_members.TOPIC, kafka=kafka)
+    try:
+        async for item in records:
+            if item.record is not None and item.record.group == GROUP:
+                parts.add(item.record)
+                newest = item.record if newest is None or item.record.epoch > newest.epoch else newest
+            if item.caught_up:
+                break
+    finally:
+        await records.aclose()
+    if newest is None:
+        return {}
+    members = parts.get(group=GROUP, epoch=newest.epoch, digest=newest.digest)
+    return {member.node: member.pod for member in members or ()}
 
 
 def _reported(store: Store) -> set[str]:

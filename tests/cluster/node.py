@@ -177,6 +177,10 @@ class KubeNode:
                 return [int(pid) for pid in pids]
         raise LabError(f"{self.name}: no container {container_id} runs")
 
+    def is_free(self, address: str) -> bool:
+        """Whether no pod of this node has the address any more."""
+        return not (self.folder / "ipam" / "pods" / address).exists()
+
     def give_next(self, address: str) -> None:
         """The next pod of this node gets this address, if it is free: CNI's host-local gives them out in turn."""
         before = ip_address(address) - 1

@@ -15,8 +15,8 @@ import pytest
 from kpatrol.lab.errors import CommandFailed
 from kpatrol.lab.leftovers import clean_leftovers
 from kpatrol.lab.state import base_folder
-from tests.cluster.cluster import Cluster, running_cluster
-from tests.cluster.edge import edge
+from tests.cluster.cluster import Cluster
+from tests.cluster.installed import Installed
 from tests.cluster.manifests import web_servers
 from tests.integration.labs import leftovers
 
@@ -28,12 +28,12 @@ _PATIENCE_S = "20"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster(nodes=2, spare=1, dual=True) as running:
-        running.kubectl("apply", "-f", "-", stdin=web_servers())
-        roll_out(running)
-        yield running
-    assert leftovers(running.id) == []
+def cluster(release: Installed) -> Iterator[Cluster]:
+    running = release.cluster
+    running.kubectl("apply", "-f", "-", stdin=web_servers())
+    roll_out(running)
+    yield running
+    running.kubectl("delete", "-f", "-", stdin=web_servers())
 
 
 def roll_out(cluster: Cluster) -> None:
@@ -113,12 +113,11 @@ def test_load_balancers_have_addresses_and_ingresses_are_served(cluster: Cluster
         status = cluster.json("get", kind, name)["status"]["loadBalancer"]
         return [entry["ip"] for entry in status.get("ingress", [])]
 
-    with edge(cluster):
-        cluster.kubectl("apply", "-f", "-", stdin=WEB_OUTSIDE)
-        cluster.wait(lambda: len(addresses("service", "outside")) == 2, what="addresses of the load balancer")
-        cluster.wait(lambda: len(addresses("ingress", "web")) == 2, what="the ingress's addresses")
-        for address in [*addresses("service", "outside"), *addresses("ingress", "web")]:
-            cluster.wait(lambda a=address: ask(cluster, "node-1", a, timeout_s="2"), what=f"the page from {address}")
+    cluster.kubectl("apply", "-f", "-", stdin=WEB_OUTSIDE)
+    cluster.wait(lambda: len(addresses("service", "outside")) == 2, what="addresses of the load balancer")
+    cluster.wait(lambda: len(addresses("ingress", "web")) == 2, what="the ingress's addresses")
+    for address in [*addresses("service", "outside"), *addresses("ingress", "web")]:
+        cluster.wait(lambda a=address: ask(cluster, "node-1", a, timeout_s="2"), what=f"the page from {address}")
     cluster.kubectl("delete", "ingress/web", "service/outside")
 
 
@@ -178,16 +177,6 @@ def test_a_node_whose_kubelet_died_is_told_and_comes_back(cluster: Cluster) -> N
     assert ask(cluster, "node-1", pods(cluster)["node-2"]["ips"][0])
     node.start_kubelet()
     cluster.wait_nodes_ready()
-
-
-def test_a_node_joins_and_another_is_drained(cluster: Cluster) -> None:
-    added = cluster.add_node()
-    cluster.wait(lambda: added.name in pods(cluster), what="a pod on the new node")
-    roll_out(cluster)
-    assert ask(cluster, added.name, pods(cluster)["node-1"]["ips"][0])
-    cluster.kubectl("drain", added.name, "--ignore-daemonsets", "--timeout=60s")
-    assert cluster.json("get", "node", added.name)["spec"]["unschedulable"] is True
-    cluster.kubectl("uncordon", added.name)
 
 
 def test_a_killed_cluster_is_removed_by_the_next_one() -> None:

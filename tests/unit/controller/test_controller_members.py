@@ -1,6 +1,6 @@
 """Membership: who is there, who sits where, when a new epoch comes."""
 
-from controller.members import Roster, next_epoch, seated
+from controller.members import Roster, next_epoch, seated, spacing_us
 from controller.observed import Observed
 from tests.unit.controller.controller_world import START, S, report
 from topics import mesh_members
@@ -94,16 +94,20 @@ def test_agents_of_another_group_do_not_count() -> None:
     assert next_epoch(roster=made, newest=None, expected=2, now_us=START) is None
 
 
-def test_a_changed_address_is_a_change_but_not_within_the_minute() -> None:
+def test_a_changed_address_is_a_change_but_not_within_ten_seconds() -> None:
     made = roster("node-1")
     first = next_epoch(roster=made, newest=None, expected=1, now_us=START)
     assert first is not None
     made.seat(first.members)
     made.hear(report("node-1", ipv4="10.0.0.77"), at_us=START + S)
-    assert next_epoch(roster=made, newest=first, expected=1, now_us=START + 59 * S) is None
-    second = next_epoch(roster=made, newest=first, expected=1, now_us=START + 60 * S)
+    assert next_epoch(roster=made, newest=first, expected=1, now_us=START + 9 * S) is None
+    second = next_epoch(roster=made, newest=first, expected=1, now_us=START + 10 * S)
     assert second is not None
     assert (second.number, second.members[0].ipv4) == (2, "10.0.0.77")
+
+
+def test_large_memberships_come_further_apart() -> None:
+    assert [spacing_us(members) // S for members in (3, 200, 600, 5000)] == [10, 20, 60, 60]
 
 
 def test_an_unchanged_membership_gets_no_epoch() -> None:
