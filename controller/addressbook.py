@@ -18,6 +18,7 @@ class BadAddressBook(ValueError):
 class AddressBook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Addresses of the agents' Service and of what tasks may name.
 
+    `node_ports` are those of the families whose Service has another than `node_port`.
     `multus` is agent → interface → addresses. `secrets` are folders inside the agents that hold ca.crt, tls.crt,
     tls.key, with the keys that are there: never the keys themselves. `config_maps` are the data of bodies, `bodies` the
     folders inside the agents that hold them.
@@ -26,6 +27,7 @@ class AddressBook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cluster_ip: dict[str, str] = {}
     service_port: int = 80
     node_port: int = 0
+    node_ports: dict[str, int] = {}
     load_balancer: dict[str, str] = {}
     load_balancer_port: int = 80
     ingress_url: str = ""

@@ -65,7 +65,7 @@ def _net_reach(target: NetReachTarget, members: tuple[Member, ...], book: Addres
         if target.cluster_ip:
             _service(book.cluster_ip, family, "AgentClusterV", Layer.cluster_ip, book.service_port, found)
         if target.node_port:
-            _node_port(members, family, book.node_port, found)
+            _node_port(members, family, book.node_ports.get(str(family), book.node_port), found)
         if target.load_balancer:
             _service(
                 book.load_balancer, family, "AgentLoadbalancerV", Layer.load_balancer, book.load_balancer_port, found

@@ -50,6 +50,21 @@ class Serving:
     drop_udp: tuple[Drop, ...] = ()
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    # A pod's own network: HTTP and TCP are answered at all of its addresses, those of further interfaces too.
+    own_network: bool = False
+
+    @property
+    def stream_addresses(self) -> tuple[str, ...]:
+        """Where HTTP and TCP are answered."""
+        if self.own_network:
+            return tuple(every for every, ours in (("0.0.0.0", self.ipv4), ("::", self.ipv6)) if ours)
+        return self.addresses
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that peers are told; UDP is answered at these alone, so that a reply comes from where it was
+        asked."""
+        return tuple(address for address in (self.ipv4, self.ipv6) if address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +144,7 @@ def _serving(env: Mapping[str, str]) -> Serving:
         drop_udp=_drops(env, "KPATROL_DROP_UDP"),
         tls_cert_file=env.get("KPATROL_TLS_CERT_FILE", ""),
         tls_key_file=env.get("KPATROL_TLS_KEY_FILE", ""),
+        own_network=bool(env.get("KPATROL_POD_IPS")) and env.get("KPATROL_FLAVOUR", "pod") == "pod",
     )
     if not serving.ipv4 and not serving.ipv6:
         raise BadConfiguration(

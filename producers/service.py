@@ -230,7 +230,8 @@ async def _responding(config: Config, incarnation: int, receipts: Receipts) -> A
     responder = await serve(
         agent=config.identity.agent,
         incarnation=incarnation,
-        address=tuple(address for address in (serving.ipv4, serving.ipv6) if address),
+        address=serving.addresses,
+        stream_addresses=serving.stream_addresses,
         http_port=serving.http_port,
         https_port=serving.https_port,
         tcp_port=serving.tcp_port,

@@ -37,7 +37,7 @@ def book(*, where: Where, services: Objects, ingresses: Objects, pods: Iterable[
     return AddressBook(
         cluster_ip={family: address for family, s in found.items() if (address := _cluster_ip(s, family))},
         service_port=int(ports[0]["port"]) if ports else 80,
-        node_port=next((int(port["nodePort"]) for port in ports if port.get("nodePort")), 0),
+        node_ports={f: int(p["nodePort"]) for f, s in found.items() if (p := _port(s)) and p.get("nodePort")},
         load_balancer=balanced,
         load_balancer_port=int(ports[0]["port"]) if ports else 80,
         ingress_url=ingress_url(ingresses.get(f"{where.namespace}/{where.agents}")),

@@ -122,25 +122,27 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
     tls: ssl.SSLContext | None,
     receipts: Receipts,
     drops: Sequence[Drop] = (),
+    stream_addresses: Sequence[str] = (),
 ) -> Responder:
-    """Listen on the data address (or several; '' = all interfaces).
+    """Listen on the data address (or several; '' = all interfaces). HTTP and TCP on `stream_addresses` where given.
 
     A port of 0 is not served, nor is HTTPS without `tls`. Raises OSError when a port cannot be had; what was opened is
     closed then. `await close()` on the result ends it.
     """
     addresses = tuple(a for a in ((address,) if isinstance(address, str) else address) if a)
+    streams = tuple(stream_addresses) or addresses
     responder = Responder()
     try:
         if http_port:
             service = HttpService(agent=agent, incarnation=incarnation, proto=Proto.http, receipts=receipts)
-            await responder.open_http(service=service, addresses=addresses, port=http_port, tls=None)
+            await responder.open_http(service=service, addresses=streams, port=http_port, tls=None)
         if https_port and tls is not None:
             service = HttpService(agent=agent, incarnation=incarnation, proto=Proto.https, receipts=receipts)
-            await responder.open_http(service=service, addresses=addresses, port=https_port, tls=tls)
+            await responder.open_http(service=service, addresses=streams, port=https_port, tls=tls)
         if tcp_port:
             await responder.open_tcp(
                 service=EchoService(agent=agent, incarnation=incarnation, receipts=receipts),
-                addresses=addresses,
+                addresses=streams,
                 port=tcp_port,
             )
         if udp_port:

@@ -34,9 +34,9 @@ class Helm:
         """What it said on standard output. Raises HelmFailed."""
         program = str(ensure("helm")["helm"])
         env = {**os.environ, "KUBECONFIG": str(self.kubeconfig or "/nowhere")}
-        done = subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=180, check=False)
         if done.returncode:
-            raise HelmFailed(done.stderr)
+            raise HelmFailed(f"{done.stderr}\n{done.stdout}")
         return done.stdout
 
     def documents(self, *arguments: str) -> list[dict[str, Any]]:

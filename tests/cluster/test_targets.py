@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from typing import Any
 
 import pytest
 import yaml
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.cluster.installed import AGENT, NODES, Installed, reach
 from tests.cluster.outside import NAMESPACE
@@ -149,30 +149,27 @@ def secrets_of(pem: str) -> list[bytes]:
 
 async def search(kafka: KafkaConnection, marks: list[bytes]) -> tuple[list[str], int]:
     """Where any of the marks stands in any record of any topic, and how many records were read."""
-    consumer = AIOKafkaConsumer(group_id=None, enable_auto_commit=False, **kafka.client_options())
     found, read = [], 0
-    await consumer.start()
-    try:
-        names = sorted(await consumer.topics())
-        parts = await asyncio.gather(*(partitions(consumer, name) for name in names))
-        consumer.assign([part for own in parts for part in own])
-        await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(list(consumer.assignment()))
+    async with AIOKafkaConsumer(group_id=None, enable_auto_commit=False, **kafka.client_options()) as consumer:
+        parts = await partitions(kafka)
+        consumer.assign(parts)
+        await consumer.seek_to_beginning(*parts)
+        ends = await consumer.end_offsets(parts)
         while any([await consumer.position(part) < end for part, end in ends.items()]):
             for part, records in (await consumer.getmany(timeout_ms=500, max_records=2000)).items():
+                read += len(records)
                 for record in records:
-                    read += 1
-                    whole = b" ".join(
-                        [record.key or b"", record.value or b"", json.dumps(str(record.headers)).encode()]
-                    )
+                    whole = b" ".join([record.key or b"", record.value or b"", *(value for _, value in record.headers)])
                     found += [f"{part} {record.offset}" for mark in marks if mark in whole]
-    finally:
-        await consumer.stop()
     return found, read
 
 
-async def partitions(consumer: AIOKafkaConsumer, name: str) -> list[Any]:
-    from aiokafka import TopicPartition
-
-    found = consumer.partitions_for_topic(name) or set()
-    return [TopicPartition(name, number) for number in sorted(found)]
+async def partitions(kafka: KafkaConnection) -> list[TopicPartition]:
+    """Of all topics."""
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    await admin.start()
+    try:
+        told = await admin.describe_topics()
+    finally:
+        await admin.close()
+    return [TopicPartition(topic["topic"], part["partition"]) for topic in told for part in topic["partitions"]]

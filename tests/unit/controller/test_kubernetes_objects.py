@@ -41,14 +41,14 @@ def test_the_agents_services_give_cluster_addresses_of_both_families_ports_and_l
         pods=(),
     )
     assert found.cluster_ip == {"4": "10.96.0.7", "6": "fd00::7"}
-    assert (found.service_port, found.node_port) == (80, 31080)
+    assert (found.service_port, found.node_ports) == (80, {"4": 31080, "6": 31080})
     assert found.load_balancer == {"4": "192.0.2.50", "6": "lb.example"}
 
 
 def test_what_is_not_there_is_left_out() -> None:
     headless = service("kpatrol-agent-ipv4", "None", spec={"ports": []})
     found = book(where=WHERE, services=named(headless), ingresses={}, pods=())
-    assert (found.cluster_ip, found.node_port, found.load_balancer, found.ingress_url) == ({}, 0, {}, "")
+    assert (found.cluster_ip, found.node_ports, found.load_balancer, found.ingress_url) == ({}, {}, {}, "")
 
 
 def test_dns_services_are_told_by_label_in_kube_system_and_by_name_anywhere() -> None:

@@ -89,5 +89,10 @@ def test_addresses_may_come_as_kubernetes_gives_them() -> None:
         "192.0.2.1",
         "",
     )
+    # A pod's network is its own, with whatever further interfaces; the node's is not.
+    assert serving.stream_addresses == ("0.0.0.0", "::")
+    host = Config.from_env(pod | {"KPATROL_POD_IPS": "10.1.2.3", "KPATROL_FLAVOUR": "host"}).serving
+    assert host.stream_addresses == host.addresses == ("10.1.2.3",)
+    assert Config.from_env(GOOD).serving.stream_addresses == ("127.0.0.1",)
     with pytest.raises(BadConfiguration, match="KPATROL_POD_IPS: found 'x'"):
         Config.from_env(pod | {"KPATROL_POD_IPS": "x"})
