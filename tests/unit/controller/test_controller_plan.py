@@ -226,9 +226,9 @@ def test_memberships_come_at_most_every_ten_seconds() -> None:
         w.run(2)
     at = [chunk.at_us for chunk in w.members]
     assert all(b - a >= 10 * S for a, b in pairwise(at))
-    assert len(w.members) == 2
+    assert 2 <= len(w.members) <= 3
     assert w.observed.newest_epoch is not None
-    assert w.scheduled()[-1].members.epoch in (1, 2)
+    assert w.scheduled()[-1].members.epoch > 1
 
 
 def test_a_final_revision_replaces_the_provisional_verdict_in_the_status() -> None:
