@@ -55,7 +55,9 @@ async def follow(
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         if not from_start:
-            await consumer.seek_to_end(*partitions)
+            # To the ends asked for just now: what comes after is told.
+            for tp in partitions:
+                consumer.seek(tp, ends[tp])
         behind = {tp for tp in partitions if from_start and await _position(consumer, tp) < ends[tp]}
         if not behind:
             yield Followed(record=None, partition=-1, offset=-1, timestamp_ms=0, caught_up=True)
