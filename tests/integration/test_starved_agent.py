@@ -165,17 +165,18 @@ def test_four_percent_of_a_core_at_5000_a_second_is_declared_exactly_and_blames_
     assert {thing.element for thing in things(verdict).values()} == {"instrument", "task"}
 
 
-def test_memory_comes_back_after_every_round_and_a_fit_agent_is_trusted(tmp_path: Path) -> None:
-    ran = run_alone(tmp_path, targets=10, rate=100.0, duration_s=0.3, timeout_ms=500, rounds=20)
+def test_twenty_rounds_of_two_hundred_targets_are_asked_in_time_and_memory_stays_flat_below_80_mib(
+    tmp_path: Path,
+) -> None:
+    """About 25 s."""
+    ran = run_alone(tmp_path, targets=200, rate=10.0, duration_s=0.6, rounds=20)
     assert len(ran.accounts) == 20
-    assert all(told.sent + told.unsent == told.planned == 300 for told in ran.accounts)
-    resident = [told.resident_bytes for told in ran.accounts]
+    assert all(told.sent == told.planned == 1200 for told in ran.accounts)
+    p99_us = sorted(told.lateness_p99_us for told in ran.accounts)
+    assert p99_us[len(p99_us) // 2] <= 1000, p99_us
+    greatest = [told.condition.resident_max_bytes for told in ran.accounts]
+    assert max(greatest) < 80 << 20, [g >> 20 for g in greatest]
     # The first rounds fill what is kept: interpreter caches, the allocator's own reserves.
+    resident = [told.resident_bytes for told in ran.accounts]
     assert max(resident[5:]) - resident[4] < 2 << 20, [r >> 10 for r in resident]
-
-
-def test_two_hundred_targets_fit_into_80_mib_and_are_asked_in_time(tmp_path: Path) -> None:
-    ran = run_alone(tmp_path, targets=200, rate=10.0, duration_s=3.0)
-    (told,) = ran.accounts
-    assert told.sent == told.planned == 6000
-    assert told.condition.resident_max_bytes < 80 << 20, f"{told.condition.resident_max_bytes >> 20} MiB"
+    print(f"lateness p99, median of 20: {p99_us[10]} us; resident {resident[0] >> 20} to {max(greatest) >> 20} MiB")
