@@ -19,12 +19,14 @@ _PATIENCE_S = {"cluster": 900, "soak": 3600}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of the slow folders their own time limit, where they do not say one."""
+    """Give the tests of the slow folders, and those of several tries, their own time limit, where they say none."""
     root = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
-        if folder in _PATIENCE_S and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_PATIENCE_S[folder]))
+        tries = paced.PATIENCE_S if item.get_closest_marker("paced") else 0
+        patience_s = max(tries, _PATIENCE_S.get(folder, 0))
+        if patience_s and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(patience_s))
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:

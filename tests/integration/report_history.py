@@ -34,7 +34,7 @@ def endpoint_with_tables(folder: Path) -> Iterator[tuple[Endpoint, ClickHouse]]:
     """A migrated endpoint and a writer's door to it."""
     with running_endpoint(folder) as endpoint:
         writer = ClickHouse(url=f"http://writer@127.0.0.1:{endpoint.port}/kpatrol", password=WRITER_PASSWORD)
-        writer.wait_ready(timeout_s=20)
+        writer.wait_ready(timeout_s=60)
         Migration(clickhouse=writer).apply()
         yield endpoint, writer
         writer.close()

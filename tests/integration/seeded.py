@@ -38,7 +38,7 @@ def seeded(folder: Path) -> Iterator[Endpoint]:
     """A running endpoint with three hours of data up to now, rolled up."""
     with running_endpoint(folder) as endpoint:
         clickhouse = writer(endpoint)
-        clickhouse.wait_ready(timeout_s=20)
+        clickhouse.wait_ready(timeout_s=60)
         Migration(clickhouse=clickhouse).apply()
         now = datetime.now(UTC)
         for seed in seeds(now):

@@ -165,7 +165,7 @@ def with_database(folder: Path, rows: Asked, receipts: list[Receipts], *, check:
     (folder / "database").mkdir()
     with running_endpoint(folder / "database") as endpoint:
         database = door(endpoint)
-        database.wait_ready(timeout_s=10)
+        database.wait_ready(timeout_s=60)
         Migration(clickhouse=database, values=Values(raw_days=7300, minute_days=7300)).apply()
         tables = TargetTables()
         batches = [deliver(b, partition=0, offset=i, tables=tables) for i, b in enumerate(rows.batches)]

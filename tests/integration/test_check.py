@@ -15,7 +15,8 @@ from kpatrol.check.mesh import Asked, Key, Site, rounds
 from tests.integration.attached_agents import Stage, dropped, staged, start
 from topics.task_rounds import RoundScheduled
 
-ASKED = Asked(requests=6, rate=6.0, timeout_ms=600)
+pytestmark = pytest.mark.paced
+ASKED = Asked(requests=6, rate=6.0, timeout_ms=1200)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def shortened(round_: RoundScheduled) -> RoundScheduled:
 def test_between_two_clusters_the_blocked_direction_is_told(stage: Stage) -> None:
     one, other = stage.site("node-1", "node-2", name="east"), stage.site("node-3", "node-4", name="west")
     with stage.fault("pair node-1>node-3 loss=100% proto=udp"):
-        both = check(stage, one, other, asked=Asked(requests=4, rate=4.0, timeout_ms=500, protocols=("udp", "http")))
+        both = check(stage, one, other, asked=Asked(requests=4, rate=4.0, timeout_ms=1200, protocols=("udp", "http")))
     found = pairs.rows(both)
     assert len(found) == 2 * 2 * 2 * 2, "every node of the one to every node of the other and back, two protocols"
     bad = statuses(found)

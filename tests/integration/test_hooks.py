@@ -125,7 +125,7 @@ async def set_aside(kafka: KafkaConnection, count: int) -> list[dict[str, str]]:
     await consumer.start()
     try:
         found: list[dict[str, str]] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while len(found) < count:
                 message = await consumer.getone()
                 found.append({name: value.decode() for name, value in message.headers})

@@ -4,10 +4,13 @@ import asyncio
 import signal
 from pathlib import Path
 
+import pytest
+
 from kpatrol.reading.document import newest, round_json
 from tests.integration.driven import Run, until, with_lab
 from tests.integration.labs import assert_adds_up
 
+pytestmark = pytest.mark.paced
 AGENTS, RATE, DURATION_S = 3, 20, 4
 PLANNED = AGENTS * (AGENTS - 1) * RATE * DURATION_S
 TASK = f"""

@@ -63,7 +63,7 @@ class Seeded:
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seeded]:
     with running_endpoint(tmp_path_factory.mktemp("page")) as endpoint:
         writer = ClickHouse(url=f"http://writer@127.0.0.1:{endpoint.port}/kpatrol", password=WRITER_PASSWORD)
-        writer.wait_ready(timeout_s=10)
+        writer.wait_ready(timeout_s=60)
         Migration(clickhouse=writer, values=Values(raw_days=7300, minute_days=7300)).apply()
         writer.command(SEED)
         store_records(writer, round_verdicts.TOPIC.name, [verdict(number) for number in (1, 2, 3)])

@@ -45,7 +45,7 @@ TABLES = ("probe", "node_1m", "node_1m_closed", "node_1h", "pair_1h", "pair_1d",
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     with running_endpoint(tmp_path_factory.mktemp("rollup")) as running:
         clickhouse = door(running)
-        clickhouse.wait_ready(timeout_s=20)
+        clickhouse.wait_ready(timeout_s=60)
         Migration(clickhouse=clickhouse).apply()
         clickhouse.close()
         yield running
@@ -194,7 +194,7 @@ def wait_for_hours(clickhouse: ClickHouse, hours: int) -> int:
 def test_killed_in_the_middle_job_writer_and_endpoint_it_comes_out_right(tmp_path: Path) -> None:
     with running_endpoint(tmp_path) as running:
         clickhouse = door(running)
-        clickhouse.wait_ready(timeout_s=20)
+        clickhouse.wait_ready(timeout_s=60)
         Migration(clickhouse=clickhouse).apply()
         whole = seed(start=today(1), rounds=240, interval_s=300, nodes=12)
         words, environment = command(running, tmp_path)
@@ -215,7 +215,7 @@ def test_killed_in_the_middle_job_writer_and_endpoint_it_comes_out_right(tmp_pat
                 running.kill()
                 started.wait()
                 running.start()
-                clickhouse.wait_ready(timeout_s=20)
+                clickhouse.wait_ready(timeout_s=60)
         # The job, at several places of its way.
         for hours in (5, 9, 14):
             started = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)

@@ -41,7 +41,7 @@ def door(endpoint: Endpoint, user: str = "writer", database: str = "kpatrol") ->
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     with running_endpoint(tmp_path_factory.mktemp("schema")) as running:
         clickhouse = door(running)
-        clickhouse.wait_ready(timeout_s=10)
+        clickhouse.wait_ready(timeout_s=60)
         # START_US is a fixed day: let no TTL drop it.
         Migration(clickhouse=clickhouse, values=Values(raw_days=7300, minute_days=7300)).apply()
         clickhouse.close()

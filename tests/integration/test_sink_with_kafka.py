@@ -174,10 +174,10 @@ async def disturb(*, sink: Sink, endpoint: Endpoint, told: Told) -> None:
     """Two kill -9 of the sink and 15 s without ClickHouse, each while batches keep coming."""
     total = AGENTS * BATCHES
     for part in (0.15, 0.4):
-        await until(f"{part:.0%} stored", lambda p=part: len(told.batches) >= p * total, within_s=30, sink=sink)  # type: ignore[misc]
+        await until(f"{part:.0%} stored", lambda p=part: len(told.batches) >= p * total, within_s=90, sink=sink)  # type: ignore[misc]
         sink.end(subprocess.Popen.kill)
         sink.start()
-    await until("60% stored", lambda: len(told.batches) >= 0.6 * total, within_s=30, sink=sink)
+    await until("60% stored", lambda: len(told.batches) >= 0.6 * total, within_s=90, sink=sink)
     await asyncio.to_thread(endpoint.kill)
     before = len(told.batches)
     await asyncio.sleep(AWAY_S)
@@ -216,12 +216,12 @@ async def scenario(folder: Path, endpoint: Endpoint) -> None:
             producing = asyncio.create_task(produce(kafka, time.time_ns() // 1_000_000 * 1000, 0.4))
             await disturb(sink=sink, endpoint=endpoint, told=told)
             await producing
-            await until("all stored", lambda: len(told.batches) == AGENTS * BATCHES, within_s=30, sink=sink)
+            await until("all stored", lambda: len(told.batches) == AGENTS * BATCHES, within_s=90, sink=sink)
             wanted = {(f"agent-{i}", 1, seq): ROWS for i in range(AGENTS) for seq in range(BATCHES)}
             assert told.batches == wanted
             assert told.repeats >= AGENTS * 5
             await until("the agent's report", lambda: ask(database, "SELECT count() AS n FROM agent")["n"] == 1,
-                        within_s=10, sink=sink)  # fmt: skip
+                        within_s=60, sink=sink)  # fmt: skip
             await assert_dead_letter(kafka)
             assert sink.end(subprocess.Popen.terminate) == 0
             following.cancel()

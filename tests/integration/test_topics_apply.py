@@ -26,7 +26,7 @@ async def verbs(kafka: KafkaConnection, partitions: dict[str, int] | None = None
 
 async def until_seen(kafka: KafkaConnection, expected: set[str]) -> None:
     """A broker answers from its own copy of the settings, which follows a change a moment later."""
-    for _ in range(100):
+    for _ in range(600):
         if {step.verb for step in await apply(kafka=kafka, dry_run=True)} == expected:
             return
         await asyncio.sleep(0.1)

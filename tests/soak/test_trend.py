@@ -34,7 +34,7 @@ def true_rate(day: int) -> float:
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     with running_endpoint(tmp_path_factory.mktemp("trend")) as running:
         clickhouse = writer(running)
-        clickhouse.wait_ready(timeout_s=20)
+        clickhouse.wait_ready(timeout_s=60)
         Migration(clickhouse=clickhouse, values=Values(raw_days=60)).apply()
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         for day in range(DAYS):
