@@ -30,8 +30,8 @@ _SIMPLE = "[0-9]{1,6} 0{0,5}[1-9][0-9]{0,5}"
 PATTERN = f"^({_SIMPLE}|(?i:{_MINUTE} {_HOUR} {_DAY} {_MONTH} {_WEEKDAY}))$"
 # What an expression cannot say: ranges rise, and the day comes in one of the months.
 _NO_SUCH_DAY = (
-    r"^\\S+ \\S+ (30|31|30-31)(,(30|31|30-31))* 0*(2|FEB)(,0*(2|FEB))* [*?]$",
-    r"^\\S+ \\S+ 31(,31)* (0*(2|4|6|9|11)|FEB|APR|JUN|SEP|NOV)(,(0*(2|4|6|9|11)|FEB|APR|JUN|SEP|NOV))* [*?]$",
+    r"^\\S+ \\S+ (30|31|30-31)(,(30|31|30-31))* 0*(2|FEB)(,0*(2|FEB))* [*?]\\S*$",
+    r"^\\S+ \\S+ 31(,31)* (0*(2|4|6|9|11)|FEB|APR|JUN|SEP|NOV)(,(0*(2|4|6|9|11)|FEB|APR|JUN|SEP|NOV))* [*?]\\S*$",
 )
 _FALLING = "|".join(
     [f"{n}-0*[0-{n - 1}]" for n in range(1, 10)]

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.crds.__main__ import main, manifests
@@ -46,6 +46,7 @@ FIELD = st.sampled_from(
 
 
 @given(st.lists(FIELD, min_size=5, max_size=5).map(" ".join))
+@example("* * 30 2 */5")
 def test_the_expressions_of_cron_leave_no_case_to_python(text: str) -> None:
     matched = matches(scheduleform.PATTERN)(text)
     refused = [part.split("'")[1].replace("\\\\", "\\") for part in scheduleform.CEL.split(" && ")]
