@@ -24,12 +24,13 @@ import numpy as np
 from bench.machine import machine
 from bench.simulator import NOBODY, Agents, Background, Fault, Network, Place, round_of
 from streams.alarm_rules import TaskAlarms, fold
+from streams.alarm_things import INSTRUMENT
 from streams.judging import cover, memory, scope, stats
 from streams.judging.localise import SURE, Located, locate
 from streams.judging.memory import Memory
 from streams.malloc import keep_freed_memory
 from topics.alarms import AlarmOpened
-from topics.round_verdicts import EXAMPLE
+from topics.round_verdicts import EXAMPLE, Trust
 from topics.task_rounds import FULL_SIZE
 
 PAGE = Path(__file__).with_name("ACCURACY.md")
@@ -225,7 +226,10 @@ def healthy_day(number: int, *, seed: int, rounds: int = ROUNDS_A_DAY, network: 
     )
     rng = np.random.default_rng(seed + number)
     began, findings, alarms, spread, examples = time.process_time(), 0, 0, 0, list[str]()
-    following = watch(case.network, rng, first=1 + number * rounds, agents=weak(case, rng, set()))
+    agents = weak(case, rng, set())
+    unfit = tuple(network.names[i] for i in sorted(agents.throttled))
+    trust = Trust(grade="degraded", reasons=("throttled",), unfit=unfit) if unfit else Trust()
+    following = watch(case.network, rng, first=1 + number * rounds, agents=agents)
     state = TaskAlarms()
     for i in range(rounds):
         told = following(())
@@ -233,8 +237,9 @@ def healthy_day(number: int, *, seed: int, rounds: int = ROUNDS_A_DAY, network: 
         spread += bool(told.unlocated)
         examples += [f.sentence for f in told.findings]
         changes = {"round": i + 1, "round_id": i + 1, "start_us": START_US + i * MINUTE_US, "findings": told.findings}
+        changes["trust"] = trust
         state, records = fold(state, msgspec.structs.replace(EXAMPLE, **changes))
-        alarms += sum(isinstance(r, AlarmOpened) for r in records)
+        alarms += sum(isinstance(r, AlarmOpened) and r.element != INSTRUMENT for r in records)
     seconds = time.process_time() - began
     return Day(
         kind=kind,

@@ -3,9 +3,9 @@
 A thing (`alarm_things`) is told once it has been there OPEN_AFTER rounds in a row and, where counts stand for it, its
 evidence has passed the bound of the false-alarm rate (`alarm_evidence`); again when it has changed by much; and closed
 when it has been gone for CLOSE_AFTER rounds. One that opened FLAPS times within FLAP_ROUNDS stays open until it has
-been gone for CALM_AFTER. A failed round that an open alarm accounts for is no alarm of its own. Rounds with an unfit
-instrument say nothing about the network, neither way. The newest revision of a round counts; a repeated verdict
-changes nothing.
+been gone for CALM_AFTER. A failed round that an open alarm accounts for is no alarm of its own. A round says nothing
+of nodes whose agent was not fit in it, neither way, and nothing at all of the network where no agent was. The newest
+revision of a round counts; a repeated verdict changes nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ import msgspec
 
 from streams import alarm_evidence
 from streams.alarm_evidence import Evidence
-from streams.alarm_things import CRITICAL_LOSS, MANY, TASK, Thing, things
+from streams.alarm_things import CRITICAL_LOSS, MANY, TASK, Thing, ends, things, touches
 from streams.silences import Silence, reason_of
 from topics.alarms import AlarmClosed, AlarmOpened, AlarmRecord, AlarmUpdated
 from topics.round_verdicts import RoundVerdict
@@ -34,7 +34,10 @@ Kind = type[AlarmOpened] | type[AlarmUpdated] | type[AlarmClosed]
 
 
 class SeenRound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one round showed, by alarm id, in its newest revision. `blind` to the network; `nodes` took part."""
+    """What one round showed, by alarm id, in its newest revision; `nodes` took part.
+
+    `blind` is a round of which no agent was fit, `unfit` the nodes that one says nothing of, as far as alarms ask.
+    """
 
     number: int
     revision: int
@@ -42,7 +45,12 @@ class SeenRound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_us: int
     things: Mapping[str, Thing]
     blind: bool = False
+    unfit: tuple[str, ...] = ()
     nodes: int = 2
+
+    def tells_of(self, element: str) -> bool:
+        """Whether the round could have shown that an element of the network is at fault."""
+        return not self.blind and not (self.unfit and touches(element, self.unfit))
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,7 +87,7 @@ def fold(
     """The state after one more verdict, and what is to be told; the same object where it says nothing new. Pure."""
     if verdict.start_us < state.ended_us:
         return state, ()
-    rounds, gone = _with_round(state.rounds, verdict)
+    rounds, gone = _with_round(state, verdict)
     if rounds is state.rounds:
         return state, ()
     evidence = _carried(state.evidence, gone)
@@ -141,26 +149,36 @@ def end(state: TaskAlarms, *, at_us: int, why: str) -> tuple[TaskAlarms, tuple[A
     return TaskAlarms(told=_kept(told), ended_us=at_us), tuple(records)
 
 
-def _with_round(
-    rounds: tuple[SeenRound, ...], verdict: RoundVerdict
-) -> tuple[tuple[SeenRound, ...], tuple[SeenRound, ...]]:
+def _with_round(state: TaskAlarms, verdict: RoundVerdict) -> tuple[tuple[SeenRound, ...], tuple[SeenRound, ...]]:
     """The rounds with this one, and those that are no longer kept."""
+    rounds = state.rounds
     known = next((seen for seen in rounds if seen.number == verdict.round), None)
     if known is not None and known.revision >= verdict.revision:
         return rounds, ()
     if known is None and len(rounds) >= KEPT_ROUNDS and verdict.round < rounds[0].number:
         return rounds, ()
+    nodes = len({account.node for account in verdict.accounts})
     seen = SeenRound(
         number=verdict.round,
         revision=verdict.revision,
         round_id=verdict.round_id,
         start_us=verdict.start_us,
         things=things(verdict),
-        blind=verdict.trust.grade != "good",
-        nodes=max(2, len({account.node for account in verdict.accounts})),
+        blind=nodes > 0 and len(verdict.trust.unfit) >= nodes,
+        unfit=_asked_of(state, frozenset(verdict.trust.unfit)),
+        nodes=max(2, nodes),
     )
     whole = sorted([*(r for r in rounds if r.number != verdict.round), seen], key=lambda r: r.number)
     return tuple(whole[-KEPT_ROUNDS:]), tuple(whole[:-KEPT_ROUNDS])
+
+
+def _asked_of(state: TaskAlarms, unfit: frozenset[str]) -> tuple[str, ...]:
+    """Those of the unfit nodes that alarms or their candidates are about: so the state stays small."""
+    if not unfit:
+        return ()
+    elements = {t.thing.element for t in state.told.values()}
+    elements |= {thing.element for seen in state.rounds for thing in seen.things.values()}
+    return tuple(sorted({end for element in elements for end in ends(element)} & unfit))
 
 
 def _carried(before: Mapping[str, Evidence], gone: Sequence[SeenRound]) -> dict[str, Evidence]:
@@ -168,14 +186,14 @@ def _carried(before: Mapping[str, Evidence], gone: Sequence[SeenRound]) -> dict[
     carried = dict(before)
     for seen in gone:
         for alarm_id in {*carried, *(a for a, thing in seen.things.items() if thing.measured)}:
-            carried[alarm_id] = _one_more(carried.get(alarm_id, Evidence()), seen, alarm_id)
+            carried[alarm_id] = _one_more(carried.get(alarm_id, Evidence()), seen, alarm_id, _element_of(alarm_id))
     return {alarm_id: evidence for alarm_id, evidence in carried.items() if evidence.total > 0}
 
 
-def _one_more(before: Evidence, seen: SeenRound, alarm_id: str) -> Evidence:
-    if seen.blind:
-        return before
+def _one_more(before: Evidence, seen: SeenRound, alarm_id: str, element: str) -> Evidence:
     thing = seen.things.get(alarm_id)
+    if thing is None and not seen.tells_of(element):
+        return before
     if thing is None:
         return alarm_evidence.missed(before, number=seen.number)
     return alarm_evidence.found(before, number=seen.number, rounds=thing.rounds, lost=thing.lost, sent=thing.sent)
@@ -233,9 +251,16 @@ def _go_on(
 
 
 def _telling(alarm_id: str, rounds: tuple[SeenRound, ...], last: Told | None) -> Sequence[SeenRound]:
-    """The rounds that could have shown the thing: with an unfit instrument none of the network's."""
+    """The rounds that could have shown the thing."""
     thing = next((seen.things[alarm_id] for seen in rounds if alarm_id in seen.things), last.thing if last else None)
-    return [seen for seen in rounds if not seen.blind] if thing is not None and thing.of_network else rounds
+    if thing is None or not thing.of_network:
+        return rounds
+    return [seen for seen in rounds if seen.tells_of(thing.element)]
+
+
+def _element_of(alarm_id: str) -> str:
+    """The element in an alarm's id, which ends in element, direction and kind."""
+    return alarm_id.rsplit(":", 3)[1]
 
 
 def _streak(alarm_id: str, rounds: Sequence[SeenRound]) -> list[SeenRound]:
@@ -269,7 +294,7 @@ def _accounted_for(thing: Thing, told: Mapping[str, Told]) -> bool:
 def _proven(alarm_id: str, thing: Thing, rounds: Sequence[SeenRound], before: Evidence) -> bool:
     evidence = before
     for seen in rounds:
-        evidence = _one_more(evidence, seen, alarm_id)
+        evidence = _one_more(evidence, seen, alarm_id, thing.element)
     return alarm_evidence.is_enough(evidence, nodes=max(seen.nodes for seen in rounds), direction=thing.direction)
 
 

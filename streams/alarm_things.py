@@ -1,11 +1,13 @@
 """What is wrong in one round, as things that an alarm may be about. Pure.
 
 Each finding is a thing; more than FEW findings of one kind and direction have one cause and are one thing, whose
-sentence lists them; a failed round is a thing too, and names the findings that account for it. A round whose
-instrument was not fit says that, and nothing about the network.
+sentence lists them; a failed round is a thing too, and names the findings that account for it. An instrument that was
+not fit is one as well. No finding rests on it (`streams.judging.trust`), so those that were made stand beside it; of a
+node whose agent has told nothing of itself (yet) nobody knows whether it was fit, and a loss there is left out.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -17,6 +19,8 @@ CRITICAL_LOSS = 0.01
 MANY, INSTRUMENT, TASK = "many", "instrument", "task"
 _SHOWN = 8
 _LONGEST = 600
+# Kinds whose counts an agent that was not fit may have forged.
+_LOST = ("loss", "errors")
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,16 +48,16 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def of_network(self) -> bool:
-        """Whether a round with an unfit instrument could have shown it."""
+        """Whether it takes a fit instrument to show it."""
         return self.element not in (INSTRUMENT, TASK)
 
 
 def things(verdict: RoundVerdict) -> dict[str, Thing]:
     """What is wrong in a round, by alarm id."""
-    found: list[Thing] = []
-    if verdict.trust.grade == "good":
-        found += _network(verdict.findings)
-    else:
+    mute = {a.node for a in verdict.accounts if a.planned and a.state not in ("finished", "unexpected")}
+    unsaid = {*verdict.trust.unfit, *mute}
+    found = _network([f for f in verdict.findings if not (f.kind in _LOST and touches(f.element, unsaid))])
+    if verdict.trust.grade != "good":
         text = f"instrument degraded: {'; '.join(verdict.trust.reasons)}"
         found.append(_thing(INSTRUMENT, "degraded", "warning", text))
     if verdict.verdict != "succeed":
@@ -62,6 +66,16 @@ def things(verdict: RoundVerdict) -> dict[str, Thing]:
         because = tuple(_alarm_id(verdict.task, thing) for thing in found)
         found.append(msgspec.structs.replace(_thing(TASK, verdict.verdict, severity, text), because=because))
     return {_alarm_id(verdict.task, thing): thing for thing in found}
+
+
+def ends(element: str) -> list[str]:
+    """The two of a pair, else the element itself."""
+    return re.split("<>|>", element)
+
+
+def touches(element: str, nodes: Collection[str]) -> bool:
+    """Whether an element is one of the nodes, or a pair with one of them."""
+    return any(end in nodes for end in ends(element))
 
 
 def _alarm_id(task: str, thing: Thing) -> str:

@@ -51,12 +51,14 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Trust(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the instrument was fit to measure; `degraded` with reasons is never a network alarm.
 
-    `notes` lower no grade: what the nodes' own kernels dropped meanwhile, so that it is not taken for the network's.
+    `unfit` are the nodes of the agents that were not fit: no finding rests on them, the others' stand. `notes` lower no
+    grade: what the nodes' own kernels dropped meanwhile, so that it is not taken for the network's.
     """
 
     grade: TrustGrade = "good"
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
     lateness_p99_us: int = 0
     asked_rate: float = 0.0
     achieved_rate: float = 0.0

@@ -14,6 +14,7 @@ What counts as unfit follows from what it would do to the results (LIMITS):
 - What has no threshold: requests not sent (but for those that were told to stop), packets dropped in own sockets.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -143,7 +144,7 @@ def believable(findings: Iterable[Finding], *, unfit: frozenset[str], nodes: fro
     all where no agent of the round's `nodes` was fit."""
     if nodes and nodes <= unfit:
         return ()
-    return tuple(f for f in findings if unfit.isdisjoint(f.element.split(">")))
+    return tuple(f for f in findings if unfit.isdisjoint(re.split("<>|>", f.element)))
 
 
 # What a node's kernel may have dropped itself, in the order of a packet's way in and out. No grade is lowered by it.
@@ -175,6 +176,7 @@ def grade(agents: Iterable[Fitness], *, limits: Limits = LIMITS) -> tuple[Trust,
         grade="degraded" if unfit else "good",
         reasons=tuple(f"{a.agent}: {', '.join(reasons[a.agent])}" for a in unfit),
         notes=tuple(note for a in everyone if (note := node_note(a))),
+        unfit=tuple(sorted({a.node for a in unfit})),
         lateness_p99_us=max((a.lateness_p99_us for a in everyone), default=0),
         asked_rate=sum(a.asked_rate for a in everyone),
         achieved_rate=sum(a.achieved_rate for a in everyone),

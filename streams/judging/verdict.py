@@ -121,13 +121,13 @@ def _findings(facts: Facts, table: PairTable, located: Located, unfit: frozenset
     key = {"round_id": facts.round.round_id, "start_us": facts.round.start_us}
     silent = silences(accounts=facts.accounts, pairs=table, unfit=unfit, **key) if facts.final else ()
     explained = {f.element for f in silent if f.kind in ("node_dead", "agent_dead")}
-    network = trust.believable(
-        (f for f in located.findings if f.element not in explained),
+    told = (*located.findings, *blamed(pairs=table, **key))
+    believed = trust.believable(
+        (f for f in told if f.element not in explained),
         unfit=unfit,
         nodes=frozenset(fitness.node for fitness in facts.fitness),
     )
-    errors = (f for f in blamed(pairs=table, **key) if f.element not in explained)
-    return (*network, *errors, *silent)
+    return (*believed, *silent)
 
 
 def planned(facts: Facts) -> int:

@@ -9,7 +9,7 @@ from streams.round_store import MAX_VALUE_BYTES
 from streams.silences import Silence
 from topics import alarms
 from topics.alarms import AlarmRecord
-from topics.round_verdicts import EXAMPLE, Finding, Loss, RoundVerdict, Trust
+from topics.round_verdicts import EXAMPLE, AgentAccount, Finding, Loss, RoundVerdict, Trust
 
 
 def finding(element: str = "node-3", rate: float = 0.02) -> Finding:
@@ -78,9 +78,25 @@ def test_failed_rounds_and_rounds_that_cannot_be_told_are_alarms_of_the_task() -
 
 
 def test_an_instrument_that_is_not_fit_raises_no_alarm_about_the_network() -> None:
-    weak = Trust(grade="degraded", reasons=("a: CPU throttled",))
+    weak = Trust(grade="degraded", reasons=("a: CPU throttled",), unfit=("node-3",))
     task = Task()
     assert task.see(*(verdict(n, finding(), trust=weak) for n in (1, 2))) == [("AlarmOpened", 1, "instrument")]
+
+
+def test_beside_an_unfit_agent_what_the_others_have_found_stands() -> None:
+    weak = Trust(grade="degraded", reasons=("a: CPU throttled",), unfit=("node-4", "node-5"))
+    task = Task()
+    told = task.see(*(verdict(n, finding(), finding("node-2>node-4"), trust=weak) for n in (1, 2)))
+    assert told == [("AlarmOpened", 1, "instrument"), ("AlarmOpened", 1, "node-3")]
+
+
+def test_a_loss_at_a_node_whose_agent_has_told_nothing_is_no_alarm() -> None:
+    for state, opened in (("silent", []), ("gone", []), ("finished", [("AlarmOpened", 1, "node-3")])):
+        account = AgentAccount(
+            **{"agent": "c", "node": "node-3", "planned": 10, "stored": 10, "unsent": 0},
+            **{"declared_missing": 0, "unexplained": 0, "state": state},
+        )
+        assert Task().see(*(verdict(n, finding(), accounts=(account,)) for n in (1, 2))) == opened
 
 
 def test_a_repeated_verdict_tells_nothing_and_changes_nothing() -> None:
@@ -186,12 +202,19 @@ def test_what_comes_and_goes_stays_open_until_it_is_calm() -> None:
 
 
 def test_rounds_with_an_unfit_instrument_close_nothing() -> None:
-    unfit = Trust(grade="degraded", reasons=("a: CPU throttled",))
+    unfit = Trust(grade="degraded", reasons=("a: CPU throttled",), unfit=("node-3",))
     task = Task()
     task.see(verdict(1, finding()), verdict(2, finding()))
     assert task.see(*(verdict(n, trust=unfit) for n in range(3, 8))) == [("AlarmOpened", 1, "instrument")]
     assert task.state.told["netreach/reach-task:node-3:ingress:loss"].open
     assert ("AlarmClosed", 2, "node-3") in task.see(verdict(8), verdict(9))
+
+
+def test_rounds_with_another_unfit_agent_close_it() -> None:
+    unfit = Trust(grade="degraded", reasons=("a: CPU throttled",), unfit=("node-4",))
+    task = Task()
+    task.see(verdict(1, finding()), verdict(2, finding()))
+    assert ("AlarmClosed", 2, "node-3") in task.see(*(verdict(n, trust=unfit) for n in (3, 4)))
 
 
 def test_in_a_maintenance_it_is_recorded_as_silenced_and_told_when_that_is_over() -> None:
