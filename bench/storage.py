@@ -75,19 +75,20 @@ def make(clickhouse: ClickHouse, *, nodes: int, rounds: int, now: datetime) -> N
     print(f"rolled up: {len(hours)} hours in {time.monotonic() - began_s:.0f} s, {max(hours)} ms the slowest")
     print(f"disk: {sizes(clickhouse)}")
     began_s = time.monotonic()
-    for table, days in (("pair_1h", 30), ("node_1h", 90), ("pair_1d", 365), ("node_1d", 365)):
-        backwards(clickhouse, table, days=days)
+    # A day at a time where the job writes hours, as in life: parts then hold days, not all of them a bit of each.
+    for table, days, together in (("pair_1h", 30, 1), ("node_1h", 90, 1), ("pair_1d", 365, 30), ("node_1d", 365, 30)):
+        backwards(clickhouse, table, days=days, together=together)
     print(f"the long past: {time.monotonic() - began_s:.0f} s")
 
 
-def backwards(clickhouse: ClickHouse, table: str, *, days: int) -> None:
-    """The last 24 h of a roll-up table again for every day of the past."""
+def backwards(clickhouse: ClickHouse, table: str, *, days: int, together: int) -> None:
+    """The last 24 h of a roll-up table again for every day of the past, the oldest first, so many in one insert."""
     columns = [r["name"] for r in clickhouse.query_rows(f"DESCRIBE TABLE {table}") if r["name"] != "t"]
     listed = ", ".join(columns)
-    for first in range(1, days, 30):
+    for first in reversed(range(1, days, together)):
         clickhouse.command(
             f"INSERT INTO {table} (t, {listed}) SELECT t - toIntervalDay(d), {listed} FROM {table} "
-            f"ARRAY JOIN range({first}, {min(days, first + 30)}) AS d "
+            f"ARRAY JOIN range({first}, {min(days, first + together)}) AS d "
             f"WHERE t > (SELECT max(t) FROM {table}) - INTERVAL 1 DAY"
         )
 

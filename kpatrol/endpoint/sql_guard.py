@@ -198,7 +198,7 @@ def _check_reader(stream: Sequence[Token], verb: str, known: Known) -> None:
             raise Refused(f"this account may not read system.{table.text}")
     if verb == "SHOW":
         for before, token in pairwise(stream):
-            if before.upper in ("FROM", "IN") and token.is_name and token.text in elsewhere | {"default"}:
+            if before.upper in ("FROM", "IN", "DATABASE") and token.is_name and token.text in elsewhere | {"default"}:
                 raise Refused(f"this account reads the database {known.database} only")
     if verb == "SHOW" and any(t.upper in ("PROCESSLIST", "GRANTS", "USERS", "ACCESS") for t in stream):
         raise Refused("this account may not see accounts or other people's queries")

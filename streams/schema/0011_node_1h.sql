@@ -26,6 +26,6 @@ CREATE TABLE node_1h ${ON_CLUSTER}
 )
 ENGINE = ${ENGINE}ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(t)
-ORDER BY (toStartOfMonth(t), proto, task, src_node, dst_zone, t)
+ORDER BY (toDate(t), proto, task, src_node, dst_zone, t)
 TTL t + INTERVAL ${YEAR_DAYS} DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
