@@ -28,8 +28,8 @@ POINTS = 60
 NODE_VIEWS = {60: "v_node_1m", 3600: "v_node_1h", 86_400: "v_node_1d"}
 # Beyond this, every pair of a mesh is read day by day.
 PAIR_HOURS = timedelta(days=3)
-# One pair alone is read hour by hour for as long as hours are kept by default.
-ONE_PAIR_HOURS = timedelta(days=180)
+# One pair alone is read hour by hour for two weeks: 30 days of hours take eight times as long as 30 days.
+ONE_PAIR_HOURS = timedelta(days=14)
 MAX_LINES = 10_000
 # The name of a line, by what is grouped; `src_node` and so on are columns of the views.
 NAMES: Mapping[By, str] = {

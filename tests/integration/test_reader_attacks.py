@@ -1,5 +1,5 @@
-"""What the reader account must not be able to do, tried against a running endpoint: write, read files, reach the network
-or another database, see accounts, change settings, or read a base table behind the views."""
+"""What the reader account must not be able to do, tried against a running endpoint: write, read files, reach the
+network or another database, see accounts, change settings, or read a base table behind the views."""
 
 import uuid
 from collections.abc import Iterator
