@@ -132,6 +132,7 @@ class Beside:
         self._publisher = Publisher(kafka=kafka, client_id="kpatrol-controller-posts")
         self._observed = Observed()
         self._live: LiveTasks | None = None
+        self._awaited = ""
         self.metrics = Metrics()
         self.agents = Agents(
             heard=lambda: self._observed.roster.agents,
@@ -171,6 +172,11 @@ class Beside:
         self.agents.add_routes(app)
         return app
 
+    @property
+    def missing(self) -> str:
+        """The report API until it listens: before that the API server would be told that we serve it."""
+        return self._awaited
+
     def metrics_text(self) -> str:
         """Prometheus text of all but the loop's own figures."""
         return self.metrics.text()
@@ -180,6 +186,7 @@ class Beside:
         async with self._publisher, asyncio.TaskGroup() as group:
             group.create_task(self._clean())
             if access is not None and self._config.report_api is not None and self._live is not None:
+                self._awaited = "the report API does not listen yet"
                 group.create_task(self._serve_reports(self._config.report_api, access, self._live))
 
     async def _serve_reports(self, config: ReportApiConfig, access: Access, live: LiveTasks) -> None:
@@ -188,8 +195,12 @@ class Beside:
             history=ClickHouseHistory(url=config.clickhouse_url, password=config.clickhouse_password),
             live=live,
             access=access,
+            on_listening=self._listens,
             metrics=self.metrics,
         )
+
+    def _listens(self, _port: int) -> None:
+        self._awaited = ""
 
     async def _clean(self) -> None:
         while True:

@@ -57,6 +57,11 @@ class Beside(Protocol):
         """Prometheus text."""
         ...
 
+    @property
+    def missing(self) -> str:
+        """What does not serve yet though it ought to; empty when all does."""
+        ...
+
 
 def pages(pulse: Pulse, beside: Beside | None = None) -> web.Application:
     """The three routes, and those of ``beside``."""
@@ -68,7 +73,8 @@ def pages(pulse: Pulse, beside: Beside | None = None) -> web.Application:
         return answer(pulse.alive, f"no comparison for {SILENCE_S:g} s\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return answer(pulse.ready, "the topics are being read\n")
+        missing = beside.missing if beside is not None else ""
+        return answer(pulse.ready and not missing, f"{missing or 'the topics are being read'}\n")
 
     async def metrics(_: web.Request) -> web.Response:
         text = pulse.metrics() + (beside.metrics_text() if beside is not None else "")

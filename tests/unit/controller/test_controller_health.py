@@ -4,7 +4,10 @@ import asyncio
 import urllib.error
 import urllib.request
 
-from controller.health import SILENCE_S, Pulse, serving
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from controller.health import SILENCE_S, Pulse, pages, serving
 
 
 def test_ready_with_the_first_comparison_dead_when_they_cease() -> None:
@@ -41,3 +44,28 @@ def test_the_pages_answer() -> None:
             assert "kpatrol_controller_ready 1\n" in text
 
     asyncio.run(ask())
+
+
+class Beside:
+    """Shares the port and does not serve all it ought to yet."""
+
+    missing = "something does not listen yet"
+
+    def application(self) -> web.Application:
+        return web.Application()
+
+    def metrics_text(self) -> str:
+        return ""
+
+
+def test_what_does_not_listen_yet_keeps_it_from_being_ready() -> None:
+    async def ask() -> list[tuple[int, str]]:
+        pulse, beside = Pulse(), Beside()
+        pulse.beat()
+        async with TestClient(TestServer(pages(pulse, beside))) as client:
+            before = await client.get("/readyz")
+            beside.missing = ""
+            after = await client.get("/readyz")
+            return [(reply.status, await reply.text()) for reply in (before, after)]
+
+    assert asyncio.run(ask()) == [(503, "something does not listen yet\n"), (200, "ok\n")]
