@@ -1,6 +1,6 @@
 """What the controller asks of the API server: the one table that its ClusterRole and Role are held against.
 
-tests/cluster compares it with the API server's own record of the calls made.
+tests/cluster/test_targets.py compares it with the API server's own record of the calls made.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.cluster.installed import AGENT, NODES, Installed, reach
+from controller.kubernetes.rights import RIGHTS, Right
+from tests.cluster.installed import AGENT, CONTROLLER, NODES, Installed, reach
 from tests.cluster.outside import NAMESPACE
 from tests.cluster.second_interface import second_interface
 from topics.connection import KafkaConnection
@@ -66,7 +68,7 @@ def ip(pod: Any, family: str) -> str:
 def test_a_task_with_agents_of_its_own_has_its_services_and_ingress_and_leaves_nothing(release: Installed) -> None:
     layers = dict.fromkeys(("endpoint", "clusterIP", "nodePort", "loadBalancer", "ingress"), True)
     task = yaml.safe_load(reach("own", qps=5, duration_s=2, **layers))
-    task["spec"]["agentSpec"] = {"kind": "DaemonSet"}
+    task["spec"]["agentSpec"] = {"kind": "DaemonSet", "terminationGracePeriodMinutes": 0}
     verdict = release.good(yaml.safe_dump(task))
     pairs = release.pairs(verdict)
     assert {p.layer for p in pairs} == {"pod", "cluster_ip", "node_port", "load_balancer", "ingress"}
@@ -173,3 +175,47 @@ async def partitions(kafka: KafkaConnection) -> list[TopicPartition]:
     finally:
         await admin.close()
     return [TopicPartition(topic["topic"], part["partition"]) for topic in told for part in topic["partitions"]]
+
+
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:"
+# Applied objects that are not there yet are created: both rights are asked, the record says "patch".
+UNSEEN = {right for right in RIGHTS if right.verb == "create" and right.group in ("apps", "networking.k8s.io")}
+BESIDE = {
+    Right("authorization.k8s.io", "subjectaccessreviews", "create"),
+    Right("", "configmaps", "get"),  # kube-system/extension-apiserver-authentication
+}
+PATROL = {
+    "apiVersion": "kpatrol.io/v1beta1",
+    "kind": "NetPatrol",
+    "metadata": {"name": "mesh"},
+    "spec": {"intervalSecond": 10, "requestsPerRound": 5, "perRequestTimeoutInMS": 500, "roundNumber": 1},
+}
+
+
+DNS = """
+apiVersion: kdoctor.io/v1beta1
+kind: Netdns
+metadata: {name: quick}
+spec:
+  schedule: {schedule: 0 1, roundNumber: 1, roundTimeoutMinute: 1}
+  request: {durationInSecond: 1, qps: 5, perRequestTimeoutInMS: 500}
+  target: {targetDns: {}}
+"""
+
+
+def test_all_this_while_the_controllers_calls_were_those_of_its_rights(release: Installed) -> None:
+    with release.task(yaml.safe_dump(PATROL)) as patrol, release.task(DNS) as dns:
+        release.wait_done(patrol)
+        release.wait_done(dns)
+    events = [e for e in release.cluster.audit() if e["user"]["username"].startswith(ACCOUNT)]
+    assert {e["user"]["username"] for e in events} == {f"{ACCOUNT}{CONTROLLER}"}
+    refused = [json.dumps(e["objectRef"]) for e in events if e.get("responseStatus", {}).get("code") == 403]
+    assert refused == []
+    used = {right_of(e["objectRef"], e["verb"]) for e in events if "objectRef" in e}
+    assert used <= RIGHTS | BESIDE
+    assert RIGHTS - UNSEEN - {Right("", "services", "create")} - used == set()
+
+
+def right_of(reference: dict[str, str], verb: str) -> Right:
+    sub = f"/{reference['subresource']}" if "subresource" in reference else ""
+    return Right(reference.get("apiGroup", ""), reference["resource"] + sub, verb)
