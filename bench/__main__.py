@@ -3,7 +3,8 @@
 Usage: python -m bench [PART ...]   (all parts write the page; a part alone only prints)
 
 Each part is a program of its own (`python -m bench.PART`), shown as it prints; its progress goes to stderr. Apart from
-them is `python -m bench accuracy`: it measures how truly faults are named, and writes bench/ACCURACY.md.
+them is `python -m bench accuracy`: it measures how truly faults are named, and writes bench/ACCURACY.md;
+`python -m bench faults` does so in real packets, and writes bench/FAULTS.md.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import accuracy
+from bench import accuracy, faults
 from bench.machine import machine
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -109,5 +110,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["accuracy"]:
         accuracy.main(sys.argv[2:])
+    elif sys.argv[1:2] == ["faults"]:
+        faults.main(sys.argv[2:])
     else:
         main()

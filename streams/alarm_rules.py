@@ -14,7 +14,7 @@ import msgspec
 
 from streams import alarm_evidence
 from streams.alarm_evidence import Evidence
-from streams.alarm_things import CRITICAL_LOSS, MANY, TASK, Thing, ends, things, touches
+from streams.alarm_things import CRITICAL_LOSS, MANY, TASK, Thing, ends, evidence_query, things, touches
 from streams.silences import Silence, reason_of
 from topics.alarms import AlarmClosed, AlarmOpened, AlarmRecord, AlarmUpdated
 from topics.round_verdicts import RoundVerdict
@@ -31,6 +31,8 @@ KEPT_CLOSED = 100
 # A loss that has grown or shrunk by this factor is told again.
 CHANGED = 2.0
 Kind = type[AlarmOpened] | type[AlarmUpdated] | type[AlarmClosed]
+# The kind of a transition, the thing, since when, and the sentence.
+Decided = tuple[Kind, Thing, int, str]
 
 
 class SeenRound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,7 +56,10 @@ class SeenRound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The last transition of an alarm; `openings` are the numbers of the rounds it was last opened in."""
+    """The last transition of an alarm; `openings` are the numbers of the rounds it was last opened in.
+
+    `rounds` is how many have shown it since `since_us`, up to now.
+    """
 
     transition: int
     open: bool
@@ -63,6 +68,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     thing: Thing
     openings: tuple[int, ...] = ()
     silenced: str = ""
+    rounds: int = 0
 
     def flaps(self, number: int) -> bool:
         """Whether it has been opened too often of late."""
@@ -91,7 +97,7 @@ def fold(
     if rounds is state.rounds:
         return state, ()
     evidence = _carried(state.evidence, gone)
-    told = dict(state.told)
+    told = _counted(state, rounds, number=verdict.round)
     records: list[AlarmRecord] = []
 
     def silenced(thing: Thing) -> str:
@@ -104,16 +110,14 @@ def fold(
         decided = _decide(alarm_id, told=told, rounds=rounds, before=before, silenced=silenced)
         if decided is None:
             continue
-        kind, thing, since_us, sentence = decided
+        kind, thing, since_us, _ = decided
         record = _record(
-            kind,
+            decided,
             alarm_id,
             told=told.get(alarm_id),
-            thing=thing,
-            since_us=since_us,
-            sentence=sentence,
             verdict=verdict,
             silenced=silenced(thing),
+            rounds=_rounds_of(alarm_id, kind, told.get(alarm_id), rounds, since_us),
         )
         records.append(record)
         told[alarm_id] = _noted(record, thing=thing, before=told.get(alarm_id), number=rounds[-1].number)
@@ -143,6 +147,10 @@ def end(state: TaskAlarms, *, at_us: int, why: str) -> tuple[TaskAlarms, tuple[A
             sentence=f"over: {why}; was: {thing.sentence}",
             round_id=state.rounds[-1].round_id if state.rounds else 0,
             silenced=last.silenced,
+            rounds=last.rounds,
+            scope=thing.scope,
+            spared=thing.spared,
+            evidence_sql=evidence_query(task=alarm_id.split(":", 1)[0], thing=thing, since_us=last.since_us),
         )
         records.append(record)
         told[alarm_id] = _noted(record, thing=thing, before=last, number=0)
@@ -206,7 +214,7 @@ def _decide(
     rounds: tuple[SeenRound, ...],
     before: Evidence,
     silenced: Callable[[Thing], str],
-) -> tuple[Kind, Thing, int, str] | None:
+) -> Decided | None:
     """The transition of one alarm: its kind, the thing, since when, and the sentence; None where there is none."""
     last = told.get(alarm_id)
     telling = _telling(alarm_id, rounds, last)
@@ -232,7 +240,7 @@ def _go_on(
     telling: Sequence[SeenRound],
     told: Mapping[str, Told],
     silenced: Callable[[Thing], str],
-) -> tuple[Kind, Thing, int, str] | None:
+) -> Decided | None:
     if thing is not None and _accounted_for(thing, told):
         other = next(told[a].thing.sentence for a in thing.because if a in told and told[a].open)
         return AlarmClosed, last.thing, last.since_us, f"over: it is told as: {other}"
@@ -256,6 +264,22 @@ def _telling(alarm_id: str, rounds: tuple[SeenRound, ...], last: Told | None) ->
     if thing is None or not thing.of_network:
         return rounds
     return [seen for seen in rounds if seen.tells_of(thing.element)]
+
+
+def _counted(state: TaskAlarms, rounds: Sequence[SeenRound], *, number: int) -> dict[str, Told]:
+    """The alarms with one more round for those that it shows; a later revision of it adds nothing."""
+    before = next((seen.things for seen in state.rounds if seen.number == number), {})
+    now = next((seen.things for seen in rounds if seen.number == number), {})
+    return {
+        alarm_id: msgspec.structs.replace(t, rounds=t.rounds + 1) if t.open and alarm_id in now.keys() - before else t
+        for alarm_id, t in state.told.items()
+    }
+
+
+def _rounds_of(alarm_id: str, kind: Kind, last: Told | None, rounds: Sequence[SeenRound], since_us: int) -> int:
+    if kind is not AlarmOpened and last is not None:
+        return last.rounds
+    return sum(alarm_id in seen.things and seen.start_us >= since_us for seen in rounds)
 
 
 def _element_of(alarm_id: str) -> str:
@@ -306,16 +330,9 @@ def _differs(now: Thing, before: Thing) -> bool:
 
 
 def _record(
-    kind: Kind,
-    alarm_id: str,
-    *,
-    told: Told | None,
-    thing: Thing,
-    since_us: int,
-    sentence: str,
-    verdict: RoundVerdict,
-    silenced: str,
+    decided: Decided, alarm_id: str, *, told: Told | None, verdict: RoundVerdict, silenced: str, rounds: int
 ) -> AlarmRecord:
+    kind, thing, since_us, sentence = decided
     # Of what nobody was told the beginning of, nobody is told the end.
     quiet = told.silenced if told is not None and told.open else ""
     return kind(
@@ -331,6 +348,10 @@ def _record(
         sentence=sentence,
         round_id=verdict.round_id,
         silenced=quiet if kind is AlarmClosed else silenced,
+        rounds=rounds,
+        scope=thing.scope,
+        spared=thing.spared,
+        evidence_sql=evidence_query(task=verdict.task, thing=thing, since_us=since_us),
     )
 
 
@@ -356,6 +377,7 @@ def _noted(record: AlarmRecord, *, thing: Thing, before: Told | None, number: in
         thing=thing,
         openings=openings,
         silenced=record.silenced,
+        rounds=record.rounds,
     )
 
 

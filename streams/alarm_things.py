@@ -26,7 +26,8 @@ _LOST = ("loss", "errors")
 class Thing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something wrong in one round. `rate` is the loss, where it is one; `lost` of `sent` are pooled over `rounds`.
 
-    `members` are the elements of a thing of many; `because` the alarm ids of what accounts for it.
+    `members` are the elements of a thing of many; `because` the alarm ids of what accounts for it; `scope` and `spared`
+    are the finding's.
     """
 
     element: str
@@ -40,6 +41,8 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rounds: int = 1
     members: tuple[str, ...] = ()
     because: tuple[str, ...] = ()
+    scope: str = ""
+    spared: tuple[str, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -107,6 +110,8 @@ def _of_one(finding: Finding) -> Thing:
         lost=finding.loss.lost,
         sent=finding.loss.sent,
         rounds=finding.rounds,
+        scope=finding.scope,
+        spared=finding.spared,
     )
 
 
@@ -128,3 +133,20 @@ def _of_many(group: Sequence[Finding]) -> Thing:
         rounds=max(f.rounds for f in group),
         members=tuple(sorted(f.element for f in group))[:200],
     )
+
+
+def evidence_query(*, task: str, thing: Thing, since_us: int) -> str:
+    """A query over the views for what an alarm rests on, the latest round first."""
+    since = f"task = {_text(task)} AND round_at >= fromUnixTimestamp64Milli({since_us // 1000}, 'UTC')"
+    if not thing.of_network:
+        columns = "round_at, round_number, verdict, why, trust, trust_reasons"
+        return f"SELECT {columns} FROM v_round WHERE {since} ORDER BY round_at DESC"
+    which = f"direction = {_text(thing.direction)} AND kind = {_text(thing.kind)}"
+    which += "" if thing.element == MANY else f" AND element = {_text(thing.element)}"
+    columns = "round_at, element, sentence, loss_lost, loss_sent, spared, confidence, evidence_sql"
+    return f"SELECT {columns} FROM v_finding WHERE {since} AND {which} ORDER BY round_at DESC, element"
+
+
+def _text(value: str) -> str:
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'"

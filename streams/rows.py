@@ -47,12 +47,14 @@ _COLUMNS: Mapping[str, _Columns] = {
     "finding": {
         **_ROUND_KEY,
         **_columns(_TEXT, "element", "direction", "kind", "sentence", "evidence_sql"),
-        **{"revision": _U32, "confidence": _REAL},
+        **{"revision": _U32, "confidence": _REAL, "since": _US, "seen_rounds": _U32, "pooled_rounds": _U16},
+        **{"scope": _TEXT, "spared": pa.list_(_TEXT)},
         **_LOSS,
     },
     "alarm": {
         **_columns(_TEXT, "alarm_id", "task", "element", "direction", "kind", "severity", "sentence"),
-        **{"transition": _U32, "state": pa.int8(), "at": _US, "since": _US, "round_id": _U64},
+        **{"transition": _U32, "state": pa.int8(), "at": _US, "since": _US, "round_id": _U64, "rounds": _U32},
+        **{"scope": _TEXT, "spared": pa.list_(_TEXT), "evidence_sql": _TEXT},
     },
     "agent": {
         **_columns(_TEXT, "agent", "node", "agent_group", "flavour", "zone", "rack", "pod", "version", "ipv4", "ipv6"),
@@ -112,7 +114,8 @@ def _verdict(verdict: round_verdicts.RoundVerdict) -> dict[str, list[dict[str, A
         key
         | _loss(f.loss)
         | {"element": f.element, "direction": f.direction, "kind": f.kind, "sentence": f.sentence}
-        | {"confidence": f.confidence, "evidence_sql": f.evidence_sql}
+        | {"confidence": f.confidence, "evidence_sql": f.evidence_sql, "since": f.since_us or verdict.start_us}
+        | {"seen_rounds": f.seen_rounds, "pooled_rounds": f.rounds, "scope": f.scope, "spared": list(f.spared)}
         for f in verdict.findings
     ]
     return {"round": [row], "finding": findings}
@@ -120,7 +123,8 @@ def _verdict(verdict: round_verdicts.RoundVerdict) -> dict[str, list[dict[str, A
 
 def _alarm(alarm: alarms.AlarmRecord) -> dict[str, list[dict[str, Any]]]:
     same = ("alarm_id", "transition", "task", "element", "direction", "kind", "severity", "sentence", "round_id")
-    row = {name: getattr(alarm, name) for name in same}
+    row = {name: getattr(alarm, name) for name in (*same, "rounds", "scope", "evidence_sql")}
+    row["spared"] = list(alarm.spared)
     return {"alarm": [row | {"state": _ALARM_STATES[type(alarm)], "at": alarm.at_us, "since": alarm.since_us}]}
 
 

@@ -15,7 +15,10 @@ Severity = Literal["warning", "critical"]
 class Alarm(Record, frozen=True, kw_only=True):
     """What every transition carries. `transition` counts from 1 and with `alarm_id` is the idempotency key.
 
-    `tasks` are those that show it, `silenced` the reason of the maintenance that it falls into: then no hook is told.
+    `since_us` is the start of the first round that showed it, `rounds` how many have since. `scope` is what of the
+    element's traffic is met, `spared` what of it was measured and is not; `evidence_sql` is a query over the views that
+    shows what it rests on. `tasks` are those that show it, `silenced` the reason of the maintenance that it falls into:
+    then no hook is told.
     """
 
     alarm_id: str
@@ -31,6 +34,10 @@ class Alarm(Record, frozen=True, kw_only=True):
     round_id: int
     tasks: tuple[str, ...] = ()
     silenced: str = ""
+    rounds: int = 0
+    scope: str = ""
+    spared: tuple[str, ...] = ()
+    evidence_sql: str = ""
 
 
 class AlarmOpened(Alarm, frozen=True, kw_only=True, tag="AlarmOpened"):
@@ -59,6 +66,9 @@ EXAMPLE = AlarmOpened(
     severity="critical",
     sentence="node-3 loses 2.1 % [1.7-2.6] of what it receives, all peers, HTTP, since round 4",
     round_id=7,
+    rounds=2,
+    spared=("what it sends", "host network"),
+    evidence_sql="SELECT * FROM v_finding WHERE task = 'netreach/reach-task' AND element = 'node-3'",
 )
 
 _encode, _decode = json_codec(AlarmRecord)

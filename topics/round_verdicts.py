@@ -84,8 +84,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `element` is e.g. `node-3`, `rack r1`, `zone a`, `zone a>zone b`, `http/node_port`, `size full`; `direction` is
     `ingress`, `egress`, `pair`, `both` (not told which), `layer` or `size`. `sentence` is for a person. `scope` is what
-    of the element's traffic is met, empty for all; `since_us` the start of the first round of an unbroken row in which
-    it was found; `rounds` how many rounds, this one included, the counts are pooled over.
+    of the element's traffic is met, empty for all; `spared` what of it was measured and is not ("what it sends", "TCP",
+    "layer host"); `since_us` the start of the first round of an unbroken row in which it was found, `seen_rounds` how
+    many those are; `rounds` how many rounds, this one included, the counts are pooled over.
     """
 
     element: str
@@ -98,6 +99,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since_us: int = 0
     scope: str = ""
     rounds: int = 1
+    spared: tuple[str, ...] = ()
+    seen_rounds: int = 1
 
 
 class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -27,7 +27,7 @@ def round_json(verdict: RoundVerdict) -> Json:
     flat |= everything["delay"]
     sent = {f"from_sent_{name}": value for name, value in everything["sent_delay"].items()}
     trust = {"trust": verdict.trust.grade, "trust_reasons": list(verdict.trust.reasons)}
-    trust |= {"trust_notes": list(verdict.trust.notes)}
+    trust |= {"trust_notes": list(verdict.trust.notes), "unfit_nodes": list(verdict.trust.unfit)}
     rates = {name: everything["trust"][name] for name in ("lateness_p99_us", "asked_rate", "achieved_rate")}
     return flat | sent | trust | rates
 

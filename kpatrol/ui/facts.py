@@ -63,7 +63,8 @@ def findings(store: Store, *, task: str) -> list[Json]:
     return _records(
         store,
         "SELECT toString(f.round_id) AS round_id, round_number AS round, round_at, element, direction, kind, sentence, "
-        "loss_sent AS packets_sent, loss_lost AS packets_lost, loss_low, loss_high, confidence, evidence_sql "
+        "loss_sent AS packets_sent, loss_lost AS packets_lost, loss_low, loss_high, confidence, "
+        "since, seen_rounds, scope, spared, evidence_sql "
         "FROM v_finding AS f WHERE task = {task:String} "
         f"ORDER BY round_at DESC, confidence DESC LIMIT {FINDINGS_SHOWN}",
         {"task": task},
@@ -75,7 +76,7 @@ def alarms(store: Store) -> list[Json]:
     return _records(
         store,
         "SELECT alarm_id, transition, toString(a.state) AS state, at, since, task, element, direction, kind, severity, "
-        "sentence FROM v_alarm AS a ORDER BY state = 'closed', at DESC LIMIT 200",
+        "sentence, rounds, scope, spared, evidence_sql FROM v_alarm AS a ORDER BY state = 'closed', at DESC LIMIT 200",
     )
 
 

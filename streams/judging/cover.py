@@ -309,8 +309,28 @@ def echo(seen: Evidence, suspect: Suspect) -> Indexes:
         return back
     tried, lost = rate_over(seen, back[seen.exact[back]], suspect.rounds)
     rate = suspect.lost / suspect.tried
-    counted_apart = lost / max(tried, 1.0) >= (ECHO_SHARE + rate) * rate
-    return back[~seen.exact[back]] if counted_apart else back
+    most = (ECHO_SHARE + rate) * rate
+    if lost / max(tried, 1.0) >= most:
+        return back[~seen.exact[back]]
+    return back[~np.isin(back, _own_faults(seen, suspect, most))]
+
+
+def _own_faults(seen: Evidence, suspect: Suspect, most: float) -> Indexes:
+    """Lines of the way back of nodes within a place that lose much more there than an echo of the place's loss."""
+    if suspect.family.what not in ("rack", "zone"):
+        return suspect.back[:0]
+    back = suspect.back[seen.exact[suspect.back]]
+    inner = (seen.src if suspect.family.direction == "ingress" else seen.dst)[back]
+    mine = seen.age[back] < suspect.rounds
+    count, scale = len(seen.nodes), 1.0 + sum(seen.before[: suspect.rounds - 1])
+    lost = sums(inner[mine], seen.lost[back[mine]], count)
+    tried = np.maximum(sums(inner[mine], seen.tried[back[mine]], count) * scale, lost)
+    apart = [
+        node
+        for node in np.nonzero((lost >= LEAST_LOST) & (lost >= most * tried))[0]
+        if stats.wilson(hits=int(lost[node]), trials=int(tried[node]))[0] > most
+    ]
+    return back[np.isin(inner, apart)]
 
 
 def rate_over(seen: Evidence, lines: Indexes, rounds: int) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """A suspect as a statement for a person: what loses how much, which way, how far, since when, and what does not."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,23 +10,27 @@ from streams.judging import stats
 from streams.judging.cover import Suspect, direction_is_clear, rate_over
 from streams.judging.elements import name_of
 from streams.judging.evidence import Evidence
-from streams.judging.scope import Scope, scope
+from streams.judging.scope import Scope, scope, spared
 from topics.round_verdicts import Finding
 
-Since = Mapping[tuple[str, str], int]
+Since = Mapping[tuple[str, str], tuple[int, int]]
 
 
 def finding(seen: Evidence, suspect: Suspect, *, round_id: int, start_us: int, since: Since) -> Finding:
-    """The statement. `since` has the starts of those that stood in the round before, by (element, direction)."""
+    """The statement. `since` has (start, rounds) of those that stood in the round before, by (element, direction)."""
     clear = direction_is_clear(seen, suspect)
     met = scope(seen, suspect)
     loss = stats.loss(sent=max(1, round(met.tried)), lost=round(met.lost))
     name = name_of(seen, suspect.family, int(suspect.lines[0]))
     direction = suspect.family.direction if clear else "both"
     element = name if clear else "<>".join(sorted(name.split(">")))
-    since_us = min(since.get((element, direction), start_us), start_us)
+    began_us, stood = since.get((element, direction), (start_us, 0))
+    since_us = min(began_us, start_us)
+    untouched = spared(seen, suspect, met)
     what = _what(suspect, name, direction, shown(loss.rate, loss.low, loss.high), met)
-    sentence = f"{what}: {_reach(seen, suspect, met)}, since {clock(since_us)}{_not_met(seen, suspect, met, clear)}"
+    sentence = (
+        f"{what}: {_reach(seen, suspect, met)}, since {clock(since_us)}{_not_met(seen, suspect, met, untouched, clear)}"
+    )
     return Finding(
         element=element,
         direction=direction,
@@ -44,6 +48,9 @@ def finding(seen: Evidence, suspect: Suspect, *, round_id: int, start_us: int, s
         since_us=since_us,
         scope=met.name,
         rounds=suspect.rounds,
+        spared=tuple(p.removeprefix("not ") for p in (_way_back(seen, suspect, clear),) if p.startswith("not "))
+        + untouched,
+        seen_rounds=stood + 1,
     )
 
 
@@ -104,8 +111,8 @@ def _reach(seen: Evidence, suspect: Suspect, met: Scope) -> str:
     return f"{count}, {protocols}{tuples}{pooled}"
 
 
-def _not_met(seen: Evidence, suspect: Suspect, met: Scope, clear: bool) -> str:
-    parts = [p for p in (_way_back(seen, suspect, clear), f"not {met.not_met}" if met.not_met else "") if p]
+def _not_met(seen: Evidence, suspect: Suspect, met: Scope, untouched: Sequence[str], clear: bool) -> str:
+    parts = [p for p in (_way_back(seen, suspect, clear), *(f"not {words}" for words in untouched)) if p]
     if suspect.rival is not None:
         rival = name_of(seen, suspect.rival.family, int(suspect.rival.lines[0]))
         parts.append(f"not told apart yet from {rival} ({suspect.rival.family.direction})")

@@ -48,7 +48,7 @@ def localise(*, pairs: PairTable, ways: Directions | None = None, round_id: int,
 def locate(seen: Evidence, *, round_id: int, number: int, start_us: int, memories: Sequence[Memory] = ()) -> Located:
     """The elements that explain the losses of a round and those remembered before it, the latest first."""
     pooled = recall(seen, memories)
-    since = {(s.element, s.direction): s.since_us for s in memories[0].standing} if memories else {}
+    since = {(s.element, s.direction): (s.since_us, s.rounds) for s in memories[0].standing} if memories else {}
     named, unexplained = cover(pooled, standing=since)
     told = [(s, finding(pooled, s, round_id=round_id, start_us=start_us, since=since)) for s in named]
     unsure = [f for _, f in told if f.confidence < SURE]
@@ -57,7 +57,7 @@ def locate(seen: Evidence, *, round_id: int, number: int, start_us: int, memorie
         seen=pooled,
         unexplained=unexplained,
         explained=[s.lines for s in named],
-        standing=[Standing(f.element, f.direction, f.since_us) for f in findings],
+        standing=[Standing(f.element, f.direction, f.since_us, f.seen_rounds) for f in findings],
         number=number,
         start_us=start_us,
     )

@@ -20,11 +20,12 @@ MOST_LINES = 1500
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True):
-    """A statement that stood in a round, and since when (start of the first such round without a break)."""
+    """A statement that stood in a round; since when (start of the first such round without a break), in how many."""
 
     element: str
     direction: str
     since_us: int
+    rounds: int = 1
 
 
 class Memory(msgspec.Struct, frozen=True, array_like=True):

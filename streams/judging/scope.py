@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streams.judging import stats
 from streams.judging.cover import FLOOR, Suspect
 from streams.judging.elements import size_words
 from streams.judging.evidence import Evidence, Floats, Indexes
@@ -25,6 +26,8 @@ TUPLE_GAIN = 6.0
 # What a dropped tuple loses, allowing for a packet that was on its way before; and packets that a port must have had.
 DEAD = 0.98
 LEAST_TUPLES = 3
+# Layers that people have a word for.
+_LAYERS = {"host": "host network"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,35 @@ def scope(seen: Evidence, suspect: Suspect) -> Scope:
     return _with_tuples(seen, inside, best)
 
 
+def spared(seen: Evidence, suspect: Suspect, met: Scope) -> tuple[str, ...]:
+    """What of the suspect's traffic was measured and is not met: protocols, layers, sizes, the other 5-tuples.
+
+    A part is spared where even the upper bound of its loss is below half of the whole's; too few packets say nothing.
+    """
+    lines = suspect.lines[seen.age[suspect.lines] < suspect.rounds]
+    scale = 1.0 + sum(seen.before[: suspect.rounds - 1])
+    rate = met.lost / max(met.tried, 1.0)
+    found = [met.not_met] if met.not_met else []
+    for index in (0, 1) if suspect.family.what != "layer" else ():
+        kinds = {int(k): seen.kinds[int(k)][index] for k in np.unique(seen.kind[lines])}
+        for name in sorted(set(kinds.values())) if len(set(kinds.values())) > 1 else ():
+            part = lines[np.isin(seen.kind[lines], [k for k, n in kinds.items() if n == name])]
+            word = _kind_word(index, name)
+            if word not in met.not_met.split(", ") and _is_clear(seen, part, scale, rate):
+                found.append(word)
+    sizes = sorted({seen.sizes[int(s)] for s in np.unique(seen.size[lines])})
+    for size in sizes if len(sizes) > 1 and suspect.family.what != "size" and not met.not_met else ():
+        part = lines[np.asarray(seen.sizes, dtype=np.int64)[seen.size[lines]] == size]
+        if _is_clear(seen, part, scale, rate):
+            found.append(f"packets of {size_words(size)}" + (" size" if size in (0, 0xFFFF) else ""))
+    return (*found, *(("the other 5-tuples",) if met.tuples else ()))
+
+
+def _is_clear(seen: Evidence, lines: Indexes, scale: float, rate: float) -> bool:
+    tried, lost = _counts(seen, lines, scale)
+    return tried > 0 and stats.wilson(hits=round(lost), trials=max(1, round(tried)))[1] < rate / 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     name: str
@@ -89,7 +121,7 @@ def _parts(seen: Evidence, lines: Indexes, suspect: Suspect) -> Iterator[_Part]:
 
 
 def _kind_word(index: int, name: str) -> str:
-    return name.upper() if index == 0 else f"layer {name}"
+    return name.upper() if index == 0 else _LAYERS.get(name, f"layer {name}")
 
 
 def _by_size(seen: Evidence, lines: Indexes) -> Iterator[_Part]:

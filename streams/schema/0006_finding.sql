@@ -1,6 +1,7 @@
 -- What was found in each round: a statement about one element of the network, with its evidence.
 --
--- One row per finding and revision of the verdict; loss_* are packets. TTL: ROUND_DAYS days.
+-- One row per finding and revision of the verdict; loss_* are packets, of pooled_rounds rounds. since and seen_rounds:
+-- the unbroken row of rounds it was found in. scope: what of the element is met, spared: what of it is not. TTL: ROUND_DAYS days.
 CREATE TABLE finding ${ON_CLUSTER}
 (
     round_id      UInt64                  CODEC(ZSTD(1)),
@@ -19,7 +20,12 @@ CREATE TABLE finding ${ON_CLUSTER}
     loss_low      Float64                 CODEC(ZSTD(1)),
     loss_high     Float64                 CODEC(ZSTD(1)),
     confidence    Float64                 CODEC(ZSTD(1)),
-    evidence_sql  String                  CODEC(ZSTD(1))
+    evidence_sql  String                  CODEC(ZSTD(1)),
+    since         DateTime64(6, 'UTC')    CODEC(Delta(8), ZSTD(1)),
+    seen_rounds   UInt32                  CODEC(ZSTD(1)),
+    pooled_rounds UInt16                  CODEC(ZSTD(1)),
+    scope         LowCardinality(String)  CODEC(ZSTD(1)),
+    spared        Array(String)           CODEC(ZSTD(1))
 )
 ENGINE = ${ENGINE}ReplacingMergeTree
 PARTITION BY toYYYYMM(round_at)

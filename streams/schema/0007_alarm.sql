@@ -1,4 +1,5 @@
--- Every transition of every alarm, in its own words; (alarm_id, transition) is the identity. TTL: ROUND_DAYS days.
+-- Every transition of every alarm, in its own words; (alarm_id, transition) is the identity. rounds: how many
+-- have shown it since then. TTL: ROUND_DAYS days.
 CREATE TABLE alarm ${ON_CLUSTER}
 (
     alarm_id    String                  CODEC(ZSTD(1)),
@@ -12,7 +13,11 @@ CREATE TABLE alarm ${ON_CLUSTER}
     kind        LowCardinality(String)  CODEC(ZSTD(1)),
     severity    LowCardinality(String)  CODEC(ZSTD(1)),
     sentence    String                  CODEC(ZSTD(1)),
-    round_id    UInt64                  CODEC(ZSTD(1))
+    round_id    UInt64                  CODEC(ZSTD(1)),
+    rounds      UInt32                  CODEC(ZSTD(1)),
+    scope       LowCardinality(String)  CODEC(ZSTD(1)),
+    spared      Array(String)           CODEC(ZSTD(1)),
+    evidence_sql String                 CODEC(ZSTD(1))
 )
 ENGINE = ${ENGINE}ReplacingMergeTree
 PARTITION BY toYYYYMM(at)

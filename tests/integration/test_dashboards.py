@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 
 from bench.seed import node
@@ -17,6 +18,7 @@ from dashboards.boards.all_boards import BOARDS
 from dashboards.macros import ALL, Range, expand
 from dashboards.parts import ANNOTATIONS, Board, Show
 from kpatrol.reading.store import Store
+from streams.alarm_things import MANY, TASK, Thing, evidence_query
 from tests.integration.endpoint_fixture import READER_PASSWORD
 from tests.integration.go_client import go_client, why_not
 from tests.integration.seeded import DNS, LOSSY, MESH, WEB, seeded
@@ -61,6 +63,17 @@ def asked(store: Asking) -> dict[str, Range]:
         found[f"{board.uid} all"] = Range(chosen=everything, **bounds)
         found[f"{board.uid} single"] = Range(chosen={v.name: single[v.name] for v in board.variables}, **bounds)
     return found
+
+
+def test_the_evidence_of_an_alarm_is_a_query_that_runs(store: Asking) -> None:
+    thing = Thing(element=f"node {LOSSY}", direction="egress", kind="loss", severity="critical", sentence="")
+    names, rows = store.named_rows(evidence_query(task=MESH, thing=thing, since_us=0))
+    assert rows
+    assert "spared" in names
+    of_task = msgspec.structs.replace(thing, element=TASK)
+    assert store.named_rows(evidence_query(task=MESH, thing=of_task, since_us=0))[1]
+    many = msgspec.structs.replace(thing, element=MANY, kind="it's")
+    assert store.named_rows(evidence_query(task=MESH, thing=many, since_us=0))[1] == []
 
 
 def panels() -> list[tuple[Board, Show]]:

@@ -111,7 +111,7 @@ function showFindings(findings) {
   }
   fill($("findings"), ...[...groups.values()].slice(0, 20).map(([f, ...older]) => node("div", { class: "finding" },
     node("p", {}, f.sentence),
-    node("p", { class: "dim" }, `${share(f.packets_lost, f.packets_sent, f.loss_low, f.loss_high)}; confidence ${f.confidence.toFixed(3)}; round ${[f, ...older].slice(0, 12).map(o => o.round).join(", ")}${older.length > 11 ? " …" : ""} of ${state.rounds[0] ? state.rounds[0].round : "–"}, last ${clock(f.round_at)}`),
+    node("p", { class: "dim" }, `${share(f.packets_lost, f.packets_sent, f.loss_low, f.loss_high)}; confidence ${f.confidence.toFixed(3)}; since ${clock(f.since)}; round ${[f, ...older].slice(0, 12).map(o => o.round).join(", ")}${older.length > 11 ? " …" : ""} of ${state.rounds[0] ? state.rounds[0].round : "–"}, last ${clock(f.round_at)}`),
     f.evidence_sql ? node("details", {}, node("summary", {}, "evidence as a query"), node("pre", {}, f.evidence_sql)) : null)),
     groups.size ? null : node("p", {}, "Nothing was found in these rounds."));
 }
@@ -120,7 +120,7 @@ let known = [];
 async function alarms() { known = await ask("alarms"); showAlarms(); }
 
 function showAlarms() {
-  $("alarms").replaceChildren(known.length ? table(["state", "since", "severity", "what"], known.map(a => [td(a.state, `word ${a.state}`), td(clock(a.since)), td(a.severity), td(a.sentence, "text")])) : node("p", {}, "No alarm was ever raised."));
+  $("alarms").replaceChildren(known.length ? table(["state", "since", "rounds", "severity", "what"], known.map(a => [td(a.state, `word ${a.state}`), td(clock(a.since)), td(String(a.rounds)), td(a.severity), td(a.sentence, "text")])) : node("p", {}, "No alarm was ever raised."));
 }
 
 async function agents() {

@@ -50,6 +50,19 @@ def test_one_bad_round_is_no_alarm_and_two_in_a_row_are() -> None:
     assert alarms.TOPIC.decode(alarms.TOPIC.encode(task.last)) == task.last
 
 
+def test_an_alarm_says_since_when_in_how_many_rounds_how_far_and_where_to_look() -> None:
+    met = msgspec.structs.replace(finding(), scope="udp", spared=("what it sends", "host network"))
+    task = Task()
+    task.see(verdict(1, met), verdict(2, met))
+    assert task.last is not None
+    assert (task.last.since_us, task.last.rounds, task.last.scope) == (1_000_000, 2, "udp")
+    assert task.last.spared == ("what it sends", "host network")
+    assert "element = 'node-3'" in task.last.evidence_sql
+    task.see(verdict(3, met), verdict(3, met, revision=2), verdict(4), verdict(5))
+    assert isinstance(task.last, alarms.AlarmClosed)
+    assert task.last.rounds == 3
+
+
 def test_it_closes_after_two_rounds_without_it_and_opens_again_with_the_next_number() -> None:
     task = Task()
     task.see(verdict(1, finding()), verdict(2, finding()))

@@ -10,7 +10,7 @@ import pytest
 from streams.judging.localise import localise
 from streams.judging.pair_table import PairTable
 from streams.judging.served import COUNTS, Served
-from tests.unit.streams.judging.mesh import START_US, line, nodes, table
+from tests.unit.streams.judging.mesh import START_US, full_mesh, line, nodes, table
 from topics.round_verdicts import Finding
 from topics.task_rounds import FULL_SIZE
 
@@ -152,3 +152,21 @@ def test_a_hole_for_some_tuples_is_told_from_random_loss(seed: int) -> None:
     (random,) = found(tuples(dead=False, seed=seed))
     assert (random.element, random.scope) == ("node-3", "")
     assert "5-tuple" not in random.sentence
+
+
+def test_a_finding_says_what_it_does_not_touch() -> None:
+    def lose(src: str, dst: str, size: int) -> float:
+        return 1.0 if dst == "node-5" and size == FULL_SIZE else 0.0
+
+    (told,) = found(mesh(lose, sizes=(0, FULL_SIZE)))
+    assert (told.element, told.direction, told.spared) == ("node-5", "ingress", ("what it sends", "smaller packets"))
+    assert told.sentence.endswith("; not what it sends; not smaller packets")
+
+
+@pytest.mark.parametrize("host", [0.0, 0.3])
+def test_the_host_network_is_spared_where_it_was_measured_and_loses_nothing(host: float) -> None:
+    pods = full_mesh(12, lambda src, dst: 0.3 * (dst == "node-5"))
+    hosts = full_mesh(12, lambda src, dst: host * (dst == "node-5"), layer="host")
+    (told,) = found(table([*pods.table.to_pylist(), *hosts.table.to_pylist()]))
+    assert ("host network" in told.spared) == (host == 0.0)
+    assert ("not host network" in told.sentence) == (host == 0.0)
