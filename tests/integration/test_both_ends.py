@@ -155,6 +155,7 @@ def _named(database: ClickHouse, rows: Asked, way: str) -> None:
     slowest = max(rows.rows(), key=lambda row: row["dur_us"])
     assert (found["seq"], found["way"], found["came"]) == (slowest["seq"], way, 1)
     assert found["dur_us"] >= 200_000
+    print(f"one packet among 10,000 requests: request {found['seq']}, {way}, {found['dur_us'] / 1000:.0f} ms")
 
 
 ROUND = f"round_id = {ROUND_ID} AND round_at = fromUnixTimestamp64Milli({START_US // 1000}, 'UTC')"
@@ -266,6 +267,7 @@ def test_each_lost_packet_has_its_signature(network: Network, tmp_path: Path) ->
             client = ClientSide(**{field: row[field] for field in ClientSide.__slots__})
             other = ServerSide(**{field: total(receipts, field) for field in ServerSide.__slots__})
             assert lost_packet(client, other) == name, (name, client, other)
+            print(f"signature {name}: request took {row['dur_us'] / 1000:.0f} ms, {client}, {other}")
             assert lost_packet(client, None) == {"syn": "syn_or_syn_ack", "syn_ack": "syn_or_syn_ack"}.get(
                 name, name if name == "request" else "nothing"
             )

@@ -166,7 +166,9 @@ def test_pairs_leave_at_one_moment_from_one_port_of_their_own(lab: Any) -> None:
         server = Server(lambda data, _: reply(data))
         rows = await _race(lab, server, requests=6)
         assert Counter((row.target, row.outcome) for row in rows) == {(0, Outcome.ok): 6, (1, Outcome.ok): 6}
-        assert Counter(Counter(server.sources).values()) == {2: 6}
+        # The kernel may give a port that is free again to a later pair.
+        assert len(server.sources) == 12
+        assert all(times % 2 == 0 for times in Counter(server.sources).values())
         for first, second in zip(rows[::2], rows[1::2], strict=True):
             assert (first.planned_us, first.src_port) == (second.planned_us, second.src_port)
             apart_us = (second.planned_us + second.lateness_us) - (first.planned_us + first.lateness_us)
