@@ -78,9 +78,9 @@ def test_hundreds_of_requests_over_many_goodbyes(tmp_path: Path, http2: bool) ->
     async def scene(port: int) -> list[Any]:
         lab = Lab()
         target = lab.target(port=port, proto=Proto.https)
-        _, rows = await lab.load(
-            target, requests=REQUESTS, rate=200, timeout_ms=5000, http=HttpRequest(http2=http2, url_path="/")
-        )
+        asked = HttpRequest(http2=http2, url_path="/")
+        load = lab.load(target, requests=REQUESTS, rate=200, timeout_ms=5000, http=asked)
+        _, rows = await asyncio.wait_for(load, 60)
         return rows
 
     with nginx(tmp_path) as (port, log):
@@ -109,7 +109,7 @@ def test_bodies_methods_and_redirects(tmp_path: Path) -> None:
         found = {}
         for name, http in asked.items():
             target = lab.target(port=port, proto=Proto.https)
-            _, (row,) = await asyncio.wait_for(lab.load(target, timeout_ms=5000, http=http), 20)
+            _, (row,) = await asyncio.wait_for(lab.load(target, timeout_ms=5000, http=http), 60)
             found[name] = (row.outcome, row.status)
         return found
 
