@@ -299,6 +299,32 @@ def migrate(clickhouse: str, dry_run: bool, keep_newer: bool, patience_s: float)
         raise Trouble(str(error)) from error
 
 
+@cli.command()
+@click.argument("name")
+@click.option("--clickhouse", default="", help="http://user@host:port/database of a writer.")
+def backup(name: str, clickhouse: str) -> None:
+    """Write all tables under NAME into the endpoint's folder of backups, while it goes on."""
+    from kpatrol.migrating import CannotMigrate, backup_tables
+
+    try:
+        _say(f"{name}: written in {backup_tables(name=name, url=clickhouse, env=os.environ):.1f} s")
+    except CannotMigrate as error:
+        raise Trouble(str(error)) from error
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--clickhouse", default="", help="http://user@host:port/database of a writer.")
+def restore(name: str, clickhouse: str) -> None:
+    """Bring the backup NAME into an endpoint whose data folder is new."""
+    from kpatrol.migrating import CannotMigrate, restore_tables
+
+    try:
+        _say(f"{name}: restored in {restore_tables(name=name, url=clickhouse, env=os.environ):.1f} s")
+    except CannotMigrate as error:
+        raise Trouble(str(error)) from error
+
+
 @cli.command("wait")
 @click.option("--role", default="", help="Wait for the topics that this role reads or writes (sink, controller …).")
 @click.option("--tables", is_flag=True, help="Wait until ClickHouse has this version's tables (or a newer one's).")

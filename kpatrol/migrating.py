@@ -1,11 +1,15 @@
 """`kpatrol migrate`: ClickHouse's tables and views by the streams' own files."""
 
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from streams.clickhouse import ClickHouse, ClickHouseAway, ClickHouseRefused
-from streams.migrate import Migration, MigrationRefused, Values
+from streams.migrate import VIEW_TABLE, Migration, MigrationRefused, Values
 from topics.connection import BadConfiguration
+
+BACKUP_TIMEOUT_S = 3600.0
 
 
 class CannotMigrate(Exception):
@@ -38,9 +42,48 @@ def migrate_tables(
     return [{"file": s.file, "kind": s.kind, "state": s.state if dry_run else "done"} for s in steps]
 
 
-def _door(url: str, env: Mapping[str, str]) -> ClickHouse:
+def backup_tables(*, name: str, url: str, env: Mapping[str, str]) -> float:
+    """Write the whole database under `name` into the folder of backups, while it is in use; the seconds it took.
+    Raises CannotMigrate, also where that name is taken."""
+    return _kept("BACKUP DATABASE {} TO File('{}')", name=name, url=url, env=env)
+
+
+def restore_tables(*, name: str, url: str, env: Mapping[str, str]) -> float:
+    """Bring a backup into a database without tables, and its views and functions to this version's form; the seconds
+    it took. Raises CannotMigrate."""
+    took_s = _kept("RESTORE DATABASE {} FROM File('{}')", name=name, url=url, env=env)
+    try:
+        clickhouse = _door(url, env)
+        # A backup of a database holds no functions: have all of them, and what stands on them, made again.
+        clickhouse.command(f"TRUNCATE TABLE {VIEW_TABLE}")
+        clickhouse.close()
+    except (BadConfiguration, ClickHouseAway, ClickHouseRefused, OSError) as error:
+        raise CannotMigrate(str(error)) from error
+    migrate_tables(url=url, env=env)
+    return took_s
+
+
+def _kept(statement: str, *, name: str, url: str, env: Mapping[str, str]) -> float:
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise CannotMigrate(f"NAME: found {name!r}, expected letters, digits, '_', '-' and '.'")
+    began_s = time.monotonic()
+    try:
+        clickhouse = _door(url, env, timeout_s=BACKUP_TIMEOUT_S)
+        tables = clickhouse.query_rows("SELECT count() AS n FROM system.tables WHERE database = currentDatabase()")
+        if statement.startswith("RESTORE") and tables[0]["n"]:
+            raise CannotMigrate(f"{clickhouse.where} has {tables[0]['n']} tables: restore into a new, empty folder")
+        clickhouse.server_command(statement.format(clickhouse.database, name))
+        clickhouse.close()
+    except (BadConfiguration, ClickHouseAway, ClickHouseRefused, OSError) as error:
+        raise CannotMigrate(str(error)) from error
+    return time.monotonic() - began_s
+
+
+def _door(url: str, env: Mapping[str, str], *, timeout_s: float = 30.0) -> ClickHouse:
+    url = url or env.get("KPATROL_CLICKHOUSE_URL", "")
     if not url:
         return ClickHouse.from_env(env)
     file = env.get("KPATROL_CLICKHOUSE_PASSWORD_FILE", "")
     password = Path(file).read_text().strip() if file else ""
-    return ClickHouse(url=url, password=password, ca_file=env.get("KPATROL_CLICKHOUSE_CA_FILE", ""))
+    ca_file = env.get("KPATROL_CLICKHOUSE_CA_FILE", "")
+    return ClickHouse(url=url, password=password, ca_file=ca_file, timeout_s=timeout_s)

@@ -92,12 +92,13 @@ class ClickHouse:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadConfiguration(f"ClickHouse URL: found {url!r}, expected http(s)://user@host:port/database")
         self.database = parts.path.strip("/") or "kpatrol"
-        self.where = f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/{self.database}"
+        port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        self.where = f"{parts.scheme}://{parts.hostname}:{port}/{self.database}"
         self._attempts = attempts or Attempts()
         self._sleep = sleep
         self._options: dict[str, Any] = {
             "host": parts.hostname,
-            "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+            "port": port,
             "username": unquote(parts.username or "default"),
             "password": unquote(parts.password or "") or password,
             "interface": parts.scheme,

@@ -250,6 +250,7 @@ class RollUpConfig:
     clickhouse_password: str
     raw_days: int
     every_s: float
+    clickhouse_ca_file: str = ""
 
     def __repr__(self) -> str:
         return f"RollUpConfig(clickhouse_url={self.clickhouse_url!r}, password=***, every_s={self.every_s})"
@@ -266,6 +267,7 @@ class RollUpConfig:
             clickhouse_password=Path(file).read_text(encoding="utf-8").strip() if file else "",
             raw_days=Values.from_env(env).raw_days,
             every_s=every_s(env.get("KPATROL_ROLLUP_S", "300")),
+            clickhouse_ca_file=env.get("KPATROL_CLICKHOUSE_CA_FILE", ""),
         )
 
 
@@ -288,7 +290,10 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         config = RollUpConfig.from_env(env)
         clickhouse = ClickHouse(
-            url=config.clickhouse_url, password=config.clickhouse_password, timeout_s=QUERY_TIMEOUT_S
+            url=config.clickhouse_url,
+            password=config.clickhouse_password,
+            ca_file=config.clickhouse_ca_file,
+            timeout_s=QUERY_TIMEOUT_S,
         )
         job = RollUp(clickhouse=clickhouse, raw_days=config.raw_days)
         if options.once:

@@ -35,6 +35,7 @@ class Config:
     workers: int
     waiting: int
     limits: Limits
+    backups: Path | None
 
 
 def parse(argv: list[str]) -> Config:
@@ -48,6 +49,7 @@ def parse(argv: list[str]) -> Config:
     p.add_argument("--writer", default="writer", help="name of the writing account (default %(default)s)")
     p.add_argument("--reader", default="reader", help="name of the reading account (default %(default)s)")
     p.add_argument("--database", default="kpatrol", help="the product's database (default %(default)s)")
+    p.add_argument("--backups", type=Path, help="folder for `kpatrol backup`; made if missing (default: none)")
     p.add_argument("--max-memory-bytes", type=int, default=4 << 30, help="of the engine (default 4 GiB)")
     p.add_argument("--max-body-bytes", type=int, default=Limits().max_body_bytes)
     p.add_argument("--max-result-bytes", type=int, default=Limits().max_result_bytes)
@@ -84,6 +86,7 @@ def parse(argv: list[str]) -> Config:
         workers=a.workers,
         waiting=a.waiting,
         limits=limits,
+        backups=a.backups.resolve() if a.backups else None,
     )
 
 
@@ -135,7 +138,12 @@ def main(argv: list[str]) -> int:
     """The process; see the module's docstring for the exit codes."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = parse(argv)
-    engine = Engine(path=config.path, database=config.database, max_memory_bytes=config.max_memory_bytes)
+    engine = Engine(
+        path=config.path,
+        database=config.database,
+        max_memory_bytes=config.max_memory_bytes,
+        backups=config.backups,
+    )
     try:
         engine.open()
     except (FolderInUse, EngineError, OSError) as error:

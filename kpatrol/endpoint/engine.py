@@ -95,10 +95,13 @@ def settings_statement(settings: Mapping[str, str], literals: Mapping[str, str])
 class Engine:
     """The engine over one data folder, which it owns while open."""
 
-    def __init__(self, *, path: Path, database: str, max_memory_bytes: int) -> None:
+    def __init__(self, *, path: Path, database: str, max_memory_bytes: int, backups: Path | None = None) -> None:
+        """`backups` is the only folder that BACKUP writes to and RESTORE reads from; None: neither."""
         self._path = path
+        self._backups = backups
         self.database = database
-        self._address = f"{quote(str(path))}?max_server_memory_usage={max_memory_bytes}"
+        allowed = f"&backups.allowed_path={quote(str(backups))}" if backups else ""
+        self._address = f"{quote(str(path))}?max_server_memory_usage={max_memory_bytes}{allowed}"
         self._root: Any = None
         self._lock: IO[str] | None = None
 
@@ -107,6 +110,8 @@ class Engine:
         import chdb
 
         self._path.mkdir(parents=True, exist_ok=True)
+        if self._backups is not None:
+            self._backups.mkdir(parents=True, exist_ok=True)
         # The engine's own complaint about a second process names no cause; this lock does, and dies with us.
         lock = (self._path / LOCK_NAME).open("a+", encoding="utf-8")
         try:
@@ -151,6 +156,7 @@ class Engine:
             formats={n.lower(): n for n in formats},
             databases=frozenset(self._names("SELECT name FROM system.databases")),
             database=self.database,
+            backups=self._backups is not None,
             base_tables=frozenset(
                 self._names(
                     f"SELECT name FROM system.tables WHERE database = {literal(self.database)} AND engine != 'View'"

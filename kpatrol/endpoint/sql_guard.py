@@ -2,8 +2,8 @@
 
 For both accounts: one statement at a time; nothing that reads or writes outside the data folder (table functions
 and engines by allow-list, INTO OUTFILE, INFILE, the `default` database, which shows local files as tables); nothing
-that stops the engine. For the reader besides: reading statements only, the product's database and the system tables
-that clients ask for, and settings from a list.
+that stops the engine. Backups go to one folder, by the writer. For the reader besides: reading statements only, the
+product's database and the system tables that clients ask for, and settings from a list.
 """
 
 import re
@@ -59,6 +59,7 @@ class Known:
     """What the engine has, read from its system tables: names in lower case, databases and tables as they are.
 
     `base_tables` are the tables of `database` that are no views: materialized views and hidden tables among them.
+    `backups` is whether there is a folder for them.
     """
 
     table_functions: frozenset[str]
@@ -66,6 +67,7 @@ class Known:
     databases: frozenset[str]
     database: str
     base_tables: frozenset[str] = frozenset()
+    backups: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,9 @@ def check(*, text: bytes, parameters: Mapping[str, str], known: Known, reader: b
     if not stream:
         raise Refused("the statement is empty", code=62, name="SYNTAX_ERROR", status=400)
     verb = next((t for t in stream if not t.is_mark("(")), stream[0]).upper
+    if not reader and verb in ("BACKUP", "RESTORE"):
+        _check_backup(stream, verb, known)
+        return Statement(sql=_utf8(sql[stream[0].start : stream[-1].end]), verb=verb, is_ddl=verb == "RESTORE")
     seen = with_parameters(stream, parameters)
     _check_common(seen, verb, known)
     if reader:
@@ -109,6 +114,20 @@ def check(*, text: bytes, parameters: Mapping[str, str], known: Known, reader: b
         _, head_end, fmt, data_start = insert
         return Statement(sql=_utf8(sql[:head_end]), verb=verb, format=fmt, inserts_data=True, data=text[data_start:])
     return replace(_cut_tail(sql, stream, verb, known, reader), tokens=tuple(seen))
+
+
+def _check_backup(stream: Sequence[Token], verb: str, known: Known) -> None:
+    """Only the product's database as a whole, and only to or from a name in the folder of backups."""
+    way = "TO" if verb == "BACKUP" else "FROM"
+    words = [t.text if t.kind in ("word", "quoted", "mark") else "" for t in stream]
+    said = [verb, "DATABASE", known.database, way, "File", "(", "", ")"]
+    named = len(stream) == len(said) and re.fullmatch(r"'\w[\w.-]*'", stream[6].text, re.ASCII)
+    if not named or [w.upper() for w in words[:2]] != said[:2] or words[2] != said[2]:
+        raise Refused(f"{verb} is available as: {verb} DATABASE {known.database} {way} File('NAME')")
+    if words[3].upper() != way or words[4:] != said[4:]:
+        raise Refused(f"{verb} is available as: {verb} DATABASE {known.database} {way} File('NAME')")
+    if not known.backups:
+        raise Refused(f"{verb} needs a folder: start the endpoint with --backups FOLDER")
 
 
 def _single(sql: str) -> list[Token]:

@@ -27,7 +27,8 @@ def open_store(*, url: str, env: Mapping[str, str]) -> Store:
     labs = running_labs(env)
     if url:
         known = next((lab.clickhouse_password for lab in labs if lab.clickhouse_url == url), "")
-        return Store(url=url, password=Path(password_file).read_text().strip() if password_file else known)
+        password = Path(password_file).read_text().strip() if password_file else known
+        return Store(url=url, password=password, ca_file=env.get("KPATROL_CLICKHOUSE_CA_FILE", ""))
     if not labs:
         raise CannotRead(
             "no lab is running: say --clickhouse http://user@host:port/database, or keep one: `lab --keep`"

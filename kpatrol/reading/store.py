@@ -31,19 +31,22 @@ class Cell:
 class Store:
     """Reads verdicts and matrices."""
 
-    def __init__(self, *, url: str, password: str = "") -> None:
+    def __init__(self, *, url: str, password: str = "", ca_file: str = "") -> None:
+        """Connects. `ca_file`: PEM of the authority, for https. Raises CannotRead."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise CannotRead(f"--clickhouse: found {url!r}, expected http://user@host:port/database")
-        self._where = f"{parts.hostname}:{parts.port or 8123}"
+        port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        self._where = f"{parts.hostname}:{port}"
         try:
             self._client = clickhouse_connect.get_client(
                 host=parts.hostname,
-                port=parts.port or 8123,
+                port=port,
                 username=parts.username or "reader",
                 password=parts.password or password,
                 database=parts.path.strip("/") or "kpatrol",
                 interface=parts.scheme,
+                ca_cert=ca_file or None,
                 autogenerate_session_id=False,
                 connect_timeout=5,
                 send_receive_timeout=60,

@@ -68,9 +68,10 @@ class Browser:
         await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
 
-    async def picture(self) -> bytes:
-        """What the tab shows, as a PNG."""
-        shot = await self.call("Page.captureScreenshot", format="png")
+    async def picture(self, clip: dict[str, float] | None = None) -> bytes:
+        """What the tab shows, or the page's `clip` (x, y, width, height, scale), as a PNG."""
+        more = {"clip": clip, "captureBeyondViewport": True} if clip else {}
+        shot = await self.call("Page.captureScreenshot", format="png", **more)
         return base64.b64decode(shot["data"])
 
 
