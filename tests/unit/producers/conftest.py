@@ -45,7 +45,7 @@ def unpacked(batches: list[SealedBatch]) -> list[SimpleNamespace]:
 # A loop that is this late did not get its CPU: what it measured then says something about the machine.
 DISTURBED_S = 0.010
 TRIES = 6
-# No scene takes a second; a hang ends here, since the alarm of pytest-timeout does not reach uvloop.
+# A scene takes two seconds at most; a hang ends here, since the alarm of pytest-timeout does not reach uvloop.
 HANGING_S = 60.0
 
 
