@@ -143,7 +143,7 @@ def test_each_verdict_is_one_line_of_the_leaders(done: Installed) -> None:
 
 
 def test_helm_test_says_that_the_release_works(release: Installed) -> None:
-    assert "Succeeded" in release.helm.run("test", "kpatrol", "--namespace", NAMESPACE, "--logs", "--timeout", "150s")
+    assert "Succeeded" in release.helm.run("test", "kpatrol", "--namespace", NAMESPACE, "--timeout", "150s")
 
 
 def test_a_bad_task_is_refused_by_the_api_server_with_its_field(release: Installed) -> None:
