@@ -169,6 +169,31 @@ def stop_rounds(task: str, reason: str, patience_s: float, as_json: bool) -> Non
         sys.exit(CANNOT_TELL)
 
 
+@cli.command()
+@click.argument("task", default="")
+@click.option("--clickhouse", default="", help="http://user@host:port/database (default: KPATROL_CLICKHOUSE_URL).")
+@click.option("--json", "as_json", is_flag=True, help="JSON with stable names.")
+def recompute(task: str, clickhouse: str, as_json: bool) -> None:
+    """Make every final verdict of TASK (`kind/name`, or a name; default: all) again, and compare with what was told.
+
+    From the rounds' events in Kafka (KPATROL_KAFKA_BOOTSTRAP and its kin) and the rows in ClickHouse, whose account
+    must be one that reads the tables, as the services' (password: KPATROL_CLICKHOUSE_PASSWORD_FILE). Exit code 2 where
+    one differs.
+    """
+    from aiokafka.errors import KafkaError
+
+    from kpatrol import recomputing
+    from streams.clickhouse import ClickHouseAway, ClickHouseRefused
+
+    try:
+        found = asyncio.run(recomputing.run(kafka=_kafka_or_lab(), url=clickhouse, env=os.environ, task=task))
+    except (KafkaError, ClickHouseAway, ClickHouseRefused, BadConfiguration, OSError) as error:
+        raise Trouble(str(error)) from error
+    _print_rows([one.row() for one in found], as_json)
+    if not found or any(one.differs for one in found):
+        sys.exit(CANNOT_TELL)
+
+
 @cli.group()
 def topics() -> None:
     """The Kafka topics: create, grow, align, describe. Kafka's address: KPATROL_KAFKA_BOOTSTRAP and its kin."""

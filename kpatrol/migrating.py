@@ -27,7 +27,7 @@ def migrate_tables(
     KPATROL_CLICKHOUSE_PASSWORD_FILE.
     """
     try:
-        clickhouse = _door(url, env)
+        clickhouse = door(url, env)
         if patience_s:
             clickhouse.wait_ready(timeout_s=patience_s)
         migration = Migration(clickhouse=clickhouse, values=Values.from_env(env))
@@ -53,7 +53,7 @@ def restore_tables(*, name: str, url: str, env: Mapping[str, str]) -> float:
     it took. Raises CannotMigrate."""
     took_s = _kept("RESTORE DATABASE {} FROM File('{}')", name=name, url=url, env=env)
     try:
-        clickhouse = _door(url, env)
+        clickhouse = door(url, env)
         # A backup of a database holds no functions: have all of them, and what stands on them, made again.
         clickhouse.command(f"TRUNCATE TABLE {VIEW_TABLE}")
         clickhouse.close()
@@ -68,7 +68,7 @@ def _kept(statement: str, *, name: str, url: str, env: Mapping[str, str]) -> flo
         raise CannotMigrate(f"NAME: found {name!r}, expected letters, digits, '_', '-' and '.'")
     began_s = time.monotonic()
     try:
-        clickhouse = _door(url, env, timeout_s=BACKUP_TIMEOUT_S)
+        clickhouse = door(url, env, timeout_s=BACKUP_TIMEOUT_S)
         tables = clickhouse.query_rows("SELECT count() AS n FROM system.tables WHERE database = currentDatabase()")
         if statement.startswith("RESTORE") and tables[0]["n"]:
             raise CannotMigrate(f"{clickhouse.where} has {tables[0]['n']} tables: restore into a new, empty folder")
@@ -79,7 +79,8 @@ def _kept(statement: str, *, name: str, url: str, env: Mapping[str, str]) -> flo
     return time.monotonic() - began_s
 
 
-def _door(url: str, env: Mapping[str, str], *, timeout_s: float = 30.0) -> ClickHouse:
+def door(url: str, env: Mapping[str, str], *, timeout_s: float = 30.0) -> ClickHouse:
+    """ClickHouse as an account of the services sees it. Raises BadConfiguration, OSError."""
     url = url or env.get("KPATROL_CLICKHOUSE_URL", "")
     if not url:
         return ClickHouse.from_env(env)

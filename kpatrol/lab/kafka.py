@@ -132,6 +132,12 @@ class Kafka:
             await self.kill()
             raise
 
+    async def revive(self, node_id: int) -> None:
+        """Start one broker that was killed and wait until it answers; the others are left as they are."""
+        (broker,) = [b for b in self._brokers if b.node_id == node_id]
+        self._children[node_id] = self._spawn(broker)
+        await self._wait_ready(broker)
+
     async def stop(self) -> None:
         """Orderly, all at once; a broker that does not end by itself is killed."""
         await asyncio.gather(*(child.stop(grace_s=_STOP_GRACE_S) for child in self._children.values()))

@@ -59,11 +59,19 @@ class Run:
         return found
 
 
-async def with_lab(tmp_path: Path, task: str, agents: int, attack: Callable[[Run], Awaitable[None]]) -> None:
+async def with_lab(
+    tmp_path: Path,
+    task: str,
+    agents: int,
+    attack: Callable[[Run], Awaitable[None]],
+    *,
+    brokers: int = 1,
+    minute_s: float = 10,
+) -> None:
     """Start a lab with this task and so many agents, run the attack, stop everything."""
     file = tmp_path / "task.yaml"
     file.write_text(task)
-    options = LabOptions(files=(file,), agents=agents, minute_s=10)
+    options = LabOptions(files=(file,), agents=agents, minute_s=minute_s, brokers=brokers)
     tasks = lab_tasks(check_files(options.files, limits=None), rounds=None)
     state = LabState.create(base_folder(os.environ))
     said: list[str] = []
