@@ -52,7 +52,8 @@ class ControllerConfig:
     """KPATROL_MAX_QPS: one ceiling for every kind, KPATROL_MAX_QPS_NETREACH and so on: of a kind; unset: 20 for
     NetReach, 100 for the others."""
     settings: Settings
-    """KPATROL_LEAD_TIME_S, KPATROL_EXPECTED_AGENTS, KPATROL_MINUTE_S, KPATROL_SERVICES_FILE, KPATROL_CLUSTER."""
+    """KPATROL_LEAD_TIME_S, KPATROL_EXPECTED_AGENTS, KPATROL_MINUTE_S, KPATROL_SERVICES_FILE, KPATROL_CLUSTER,
+    KPATROL_FOLLOW_UPS: yes or no."""
     log_level: str = "INFO"
     health_listen: tuple[str, int] | None = None
     """KPATROL_HEALTH_LISTEN: host:port of /livez, /readyz, /metrics; unset: none."""
@@ -76,6 +77,7 @@ class ControllerConfig:
                 minute_s=_number(env, "KPATROL_MINUTE_S", default=60, least=0.5, most=60),
                 cluster=env.get("KPATROL_CLUSTER", "lab"),
                 book=_book(env.get("KPATROL_SERVICES_FILE", "")),
+                follow_ups=_switch(env, "KPATROL_FOLLOW_UPS"),
             ),
             log_level=level,
             health_listen=_listen(env.get("KPATROL_HEALTH_LISTEN", "")),
@@ -113,6 +115,13 @@ def _number(env: Mapping[str, str], name: str, *, default: float, least: float, 
     if not least <= value <= most:
         raise BadConfiguration(f"{name}: found {text!r}, allowed: number from {least:g} to {most:g}")
     return value
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "") or "no"
+    if text not in ("yes", "no"):
+        raise BadConfiguration(f"{name}: found {text!r}, allowed: yes, no")
+    return text == "yes"
 
 
 def _limits(env: Mapping[str, str]) -> Limits:

@@ -210,6 +210,7 @@ class Controller:
 
     async def _tell_of_the_cluster(self, publisher: Publisher) -> None:
         for event in self._source.cluster_events(now_us()):
+            self._observed.events.append(event)
             await publisher.send(cluster_events.TOPIC, event, until_us=now_us() + PATIENCE_US)
 
     def _figures(self) -> dict[str, float]:
@@ -318,7 +319,8 @@ class Controller:
             # It may stand in the topic all the same: then the follower shows it, and it counts.
             observed.publishing.pop(uid, None)
             return
-        observed.memory[uid] = replace(observed.memory[uid], skipped=observed.memory[uid].skipped + skipped)
+        if uid in observed.memory:
+            observed.memory[uid] = replace(observed.memory[uid], skipped=observed.memory[uid].skipped + skipped)
         log.info("%s: round %d published, %d requests planned", round_.task, round_.number, round_.planned)
 
     async def _follow(self, topic: Topic[Any], take: Callable[[Followed[Any]], None], caught_up: asyncio.Event) -> None:

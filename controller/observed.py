@@ -6,18 +6,24 @@ wins), ``mesh-members-v1``, ``agent-reports-v1``, ``round-verdicts-v1`` and the 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.follow_ups import Wanted, wanted_of
 from controller.members import GROUP, Epoch, Roster
 from controller.verdicts import Judged, judged, newer
+from topics.cluster_events import ClusterEvent
 from topics.mesh_members import MembersChunk, Memberships
 from topics.round_verdicts import RoundVerdict
 from topics.task_rounds import RoundCancelled, RoundScheduled
 
 ROUNDS_KEPT = 32
 EPOCHS_KEPT = 128
+WANTED_KEPT = 500
+FOLLOW_UPS_KEPT = 200
+EVENTS_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,10 @@ class Observed:
     announced: set[int] = field(default_factory=set)
     cancel_sent: set[int] = field(default_factory=set)
     gone_sent: set[tuple[int, str]] = field(default_factory=set)
+    # Uids of the follow-ups; losses found lately by the uid of their follow-up; what changed in the cluster meanwhile.
+    followed: deque[str] = field(default_factory=deque)
+    wanted: dict[str, Wanted] = field(default_factory=dict)
+    events: deque[ClusterEvent] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
     _parts: Memberships = field(default_factory=Memberships)
 
     @property
@@ -73,6 +83,8 @@ class Observed:
             return
         known = self.rounds.setdefault(record.task_uid, {})
         known.setdefault(record.number, record)
+        if record.follows and record.task_uid not in self.followed:
+            self._followed(record.task_uid)
         if self.publishing.get(record.task_uid) == record.number:
             del self.publishing[record.task_uid]
         while len(known) > ROUNDS_KEPT:
@@ -82,6 +94,14 @@ class Observed:
             self.memory[record.task_uid] = replace(
                 memory, last_number=record.number, last_start_us=known[record.number].start_us
             )
+
+    def _followed(self, uid: str) -> None:
+        """Keeps the latest follow-ups only: older findings are not looked at again."""
+        self.followed.append(uid)
+        if len(self.followed) > FOLLOW_UPS_KEPT:
+            oldest = self.followed.popleft()
+            self.rounds.pop(oldest, None)
+            self.judged.pop(oldest, None)
 
     def _saw_cancel(self, record: RoundCancelled) -> None:
         if record.round_id:
@@ -97,6 +117,10 @@ class Observed:
         known[verdict.round] = newer(known.get(verdict.round), judged(verdict))
         while len(known) > ROUNDS_KEPT:
             del known[min(known)]
+        for each in wanted_of(verdict) if verdict.final else ():
+            self.wanted.setdefault(each.uid, each)
+        while len(self.wanted) > WANTED_KEPT:
+            del self.wanted[next(iter(self.wanted))]
 
     def saw_members(self, chunk: MembersChunk) -> None:
         """Takes a part of a membership; of two whole memberships of one number the first wins."""

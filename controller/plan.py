@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.addressbook import AddressBook
+from controller.follow_ups import follow_ups
 from controller.members import GROUP, Epoch, Site, next_epoch
 from controller.observed import Observed, TaskMemory
 from controller.rounds import build_round
@@ -37,7 +38,8 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the operator sets. ``minute_s`` is how long a minute of a schedule lasts."""
+    """What the operator sets. ``minute_s`` is how long a minute of a schedule lasts, ``follow_ups`` whether losses that
+    are found are looked at more closely."""
 
     lead_time_us: int = 2_000_000
     expected_agents: int = 1
@@ -47,6 +49,7 @@ class Settings:
     book: AddressBook = field(default_factory=AddressBook)
     sites: Mapping[str, Site] = field(default_factory=dict)
     grounds: Mapping[str, Ground] = field(default_factory=dict)
+    follow_ups: bool = False
 
     def group_of(self, task: Task) -> str:
         """The agents that run the task."""
@@ -131,6 +134,7 @@ def plan(*, desired: Mapping[str, Task], observed: Observed, now_us: int, settin
         *_cancels(desired, observed, now_us),
         *_begins(desired, observed, now_us, settings),
         *_rounds(desired, observed, now_us, settings),
+        *(_follow_ups(desired, observed, now_us, settings) if settings.follow_ups else ()),
         *_announcements(observed, now_us),
         *_gone(observed, now_us),
     ]
@@ -178,7 +182,11 @@ def _cancels(desired: Mapping[str, Task], observed: Observed, now_us: int) -> It
         if uid in wanted:
             continue
         for round_ in rounds.values():
-            if is_open(round_, observed, now_us) and round_.round_id not in observed.cancel_sent:
+            if (
+                round_.follows not in wanted
+                and is_open(round_, observed, now_us)
+                and round_.round_id not in observed.cancel_sent
+            ):
                 yield CancelRound(
                     RoundCancelled(
                         round_id=round_.round_id, task_uid=uid, reason="the task is gone or was changed", at_us=now_us
@@ -239,6 +247,23 @@ def _next_round(
     yield PublishRound(round_, slot.skipped)
 
 
+def _follow_ups(
+    desired: Mapping[str, Task], observed: Observed, now_us: int, settings: Settings
+) -> Iterator[PublishRound]:
+    epochs = {task.metadata.uid: observed.newest(settings.group_of(task)) for task in desired.values()}
+    for round_ in follow_ups(
+        wanted=observed.wanted.values(),
+        rounds=observed.rounds,
+        tasks={uid: epoch for uid, epoch in epochs.items() if epoch is not None},
+        publishing=observed.publishing,
+        events=tuple(observed.events),
+        now_us=now_us,
+        lead_time_us=settings.lead_time_us,
+        cluster=settings.cluster,
+    ):
+        yield PublishRound(round_, 0)
+
+
 def _announcements(observed: Observed, now_us: int) -> Iterator[AnnounceRound]:
     for uid, rounds in observed.rounds.items():
         judged = observed.judged.get(uid, {})
@@ -260,6 +285,8 @@ def _gone_of(round_: RoundScheduled, observed: Observed, now_us: int) -> Iterato
     if epoch is None or epoch.digest != round_.members.digest:
         return
     for member in epoch.members:
+        if round_.only and member.agent not in round_.only:
+            continue
         if observed.roster.silent(member.agent) and (round_.round_id, member.agent) not in observed.gone_sent:
             yield DeclareGone(
                 AgentGone(

@@ -45,6 +45,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--max-qps", type=click.IntRange(min=1), help="Ceiling of `request.qps` (default: as in a cluster).")
 @click.option("--zones", default=1, show_default=True, type=click.IntRange(1, 20), help="Spread the agents over zones.")
+@click.option("--follow-ups", is_flag=True, help="Look at each loss found once more, closer and out of turn.")
 @click.option("--keep", is_flag=True, help="Stay up afterwards and print the addresses; Ctrl-C ends it.")
 @click.option(
     "--kafka", "security", type=click.Choice(["plaintext", "sasl_ssl"]), default="plaintext", show_default=True

@@ -25,7 +25,7 @@ from producers.spool import Entry
 from producers.underload import Bench, run_share
 from topics import round_progress
 from topics.follow import Followed
-from topics.share import Stream, share
+from topics.share import Stream, share, taking_part
 from topics.task_rounds import RoundCancelled, RoundScheduled, TaskRound
 
 log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ class Rounds:
         except TimeoutError:
             log.error("event=membership_missing round=%d epoch=%d", round_.round_id, round_.members.epoch)
             return None
-        if all(member.agent != agent for member in members):
+        if all(member.agent != agent for member in taking_part(round_=round_, members=members)):
             log.debug("event=round_passed_over round=%d why='not a member'", round_.round_id)
             return None
         streams = share(round_=round_, members=members, agent=agent)

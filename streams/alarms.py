@@ -27,6 +27,7 @@ from topics import alarms, round_verdicts
 from topics.alarms import AlarmRecord
 from topics.round_verdicts import RoundVerdict
 from topics.spec import InvalidMessage
+from topics.task_rounds import FOLLOW_UP
 
 TAKE = 50
 TAKE_S = 0.2
@@ -49,6 +50,8 @@ def take_verdict(
 ) -> Step:
     """Fold a verdict into its task's alarms: what to tell, then what to write. Raises ValueTooLarge."""
     key = b"%d/%s" % (partition, verdict.task_uid.encode())
+    if verdict.kind == FOLLOW_UP:  # one round that looks closer at what may be an alarm already
+        return Step(key=key, value=None, outgoing=())
     stored = rows.get(key)
     state = _state.decode(stored) if stored is not None else TaskAlarms()
     new, records = fold(state, verdict, silences)

@@ -47,11 +47,17 @@ def ring_offsets(*, count: int, degree: int, epoch: int, number: int) -> tuple[i
     return tuple(offsets[first : first + degree])
 
 
+def taking_part(*, round_: RoundScheduled, members: tuple[Member, ...]) -> list[Member]:
+    """The members that the round is for, by slot."""
+    only = frozenset(round_.only)
+    return sorted((m for m in members if not only or m.agent in only), key=lambda m: m.slot)
+
+
 def peers(*, round_: RoundScheduled, members: tuple[Member, ...], agent: str) -> tuple[Member, ...]:
     """The members that `agent` probes in this round, itself never; empty when it is not a member."""
     if round_.mesh is None:
         return ()
-    ordered = sorted(members, key=lambda m: m.slot)
+    ordered = taking_part(round_=round_, members=members)
     position = next((i for i, m in enumerate(ordered) if m.agent == agent), None)
     if position is None:
         return ()
@@ -62,7 +68,7 @@ def peers(*, round_: RoundScheduled, members: tuple[Member, ...], agent: str) ->
 
 def share(*, round_: RoundScheduled, members: tuple[Member, ...], agent: str) -> tuple[Stream, ...]:
     """What `agent` owes in this round; empty when it is not a member."""
-    me = next((m for m in members if m.agent == agent), None)
+    me = next((m for m in taking_part(round_=round_, members=members) if m.agent == agent), None)
     if me is None:
         return ()
     due = requests_due(rate=round_.rate, duration_s=round_.duration_s)
@@ -77,8 +83,8 @@ def planned(*, round_: RoundScheduled, members: tuple[Member, ...]) -> dict[str,
     """Requests owed by each agent of the membership."""
     due = requests_due(rate=round_.rate, duration_s=round_.duration_s)
     if round_.mesh is None:
-        return {m.agent: due * len(round_.targets) for m in members}
-    ordered = sorted(members, key=lambda m: m.slot)
+        return {m.agent: due * len(round_.targets) for m in taking_part(round_=round_, members=members)}
+    ordered = taking_part(round_=round_, members=members)
     reach = [sum(1 for _ in _mesh_ways(round_, m)) for m in ordered]
     fixed = due * len(round_.targets)
     if round_.mesh.degree == 0:

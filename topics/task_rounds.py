@@ -14,6 +14,8 @@ from topics.spec import DAY_S, Topic, json_codec
 
 # A payload size that each agent works out for itself: the largest that its path to the target takes unfragmented.
 FULL_SIZE = 0xFFFF
+# The kind of a round that looks more closely at what another has found.
+FOLLOW_UP = "FollowUp"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -127,7 +129,8 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
     number of requests all members together owe (topics.share computes it). `unresolved` names what the task asked
     for and the cluster does not have. `load_class` is `exclusive` (runs alone on its agents), `normal`, or `background`
     (gives way to an exclusive one that waits). `spec` is the task's own, under its YAML names, and `created_us` when
-    the task was made: what a report still says when the task is gone.
+    the task was made: what a report still says when the task is gone. `only` names the agents that take part, empty for
+    all members; `follows` is the uid of the task whose finding a round of kind FOLLOW_UP looks at more closely.
     """
 
     round_id: int
@@ -152,6 +155,8 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
     cluster: str = "lab"
     spec: dict[str, Any] = {}
     created_us: int = 0
+    only: tuple[str, ...] = ()
+    follows: str = ""
 
 
 class RoundCancelled(Record, frozen=True, kw_only=True, tag="RoundCancelled"):

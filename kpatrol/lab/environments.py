@@ -84,7 +84,15 @@ def rollup(*, clickhouse: ClickHouseDoor) -> dict[str, str]:
 
 
 def controller(
-    *, kafka: KafkaDoor, tasks: Path, state: Path, services: Path, agents: int, minute_s: float, max_qps: int | None
+    *,
+    kafka: KafkaDoor,
+    tasks: Path,
+    state: Path,
+    services: Path,
+    agents: int,
+    minute_s: float,
+    max_qps: int | None,
+    follow_ups: bool = False,
 ) -> dict[str, str]:
     """The controller on a folder of task files; it waits for all agents before the first round."""
     return {
@@ -94,5 +102,6 @@ def controller(
         "KPATROL_SERVICES_FILE": str(services),
         "KPATROL_EXPECTED_AGENTS": str(agents),
         "KPATROL_MINUTE_S": f"{minute_s:g}",
+        "KPATROL_FOLLOW_UPS": "yes" if follow_ups else "no",
         **({"KPATROL_MAX_QPS": str(max_qps)} if max_qps else {}),
     }

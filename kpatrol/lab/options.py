@@ -27,3 +27,4 @@ class LabOptions:
     results_partitions: int = 4
     logs: Path | None = None
     mode: str = ""
+    follow_ups: bool = False

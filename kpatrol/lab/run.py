@@ -28,6 +28,7 @@ from kpatrol.reading.document import exit_code, newest, report_json
 from kpatrol.reading.show import print_report
 from kpatrol.reading.store import CannotRead
 from topics.round_verdicts import RoundVerdict
+from topics.task_rounds import FOLLOW_UP
 
 POLL_S = 0.3
 # Verdicts may still be revised for a moment after all rounds have one.
@@ -149,7 +150,7 @@ async def _watch(
         if stack.failed():
             raise LabError(stack.failed())
         verdicts = await asyncio.to_thread(_verdicts, stack)
-        last = newest(verdicts)
+        last = [v for v in newest(verdicts) if v.kind != FOLLOW_UP]
         final = [v for v in last if v.final]
         show.update(_state(verdicts=last, planned=rounds.planned(), expected=-1 if endless else expected, stack=stack))
         if not endless and len(final) >= expected:

@@ -262,6 +262,7 @@ class Stack:
             agents=agents,
             minute_s=self._options.minute_s,
             max_qps=self._options.max_qps,
+            follow_ups=self._options.follow_ups,
         )
         self.supervisor.start(Service(name="controller", module="controller", environment=environment, prefix=AFTER))
 

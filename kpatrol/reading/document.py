@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from topics.round_verdicts import RoundVerdict
+from topics.task_rounds import FOLLOW_UP
 
 Json = dict[str, Any]
 
@@ -49,10 +50,16 @@ def task_json(task: str, verdicts: Sequence[RoundVerdict]) -> Json:
 
 
 def report_json(verdicts: Sequence[RoundVerdict]) -> Json:
-    """`tasks[]`, and where there is exactly one task also its `task`, `kind` and `rounds` at the top."""
-    rounds = newest(verdicts)
+    """`tasks[]`, and where there is exactly one task also its `task`, `kind` and `rounds` at the top.
+
+    `follow_ups[]` are the rounds that looked more closely at a finding; there is none where none was played.
+    """
+    closer = [v for v in newest(verdicts) if v.kind == FOLLOW_UP]
+    rounds = [v for v in newest(verdicts) if v.kind != FOLLOW_UP]
     tasks = [task_json(t, [v for v in rounds if v.task == t]) for t in dict.fromkeys(v.task for v in rounds)]
     document: Json = {"tasks": tasks}
+    if closer:
+        document["follow_ups"] = [round_json(v) for v in closer]
     return document | tasks[0] if len(tasks) == 1 else document
 
 
@@ -61,7 +68,7 @@ def exit_code(verdicts: Sequence[RoundVerdict], *, expected_rounds: int | None =
 
     A round that failed outweighs one that cannot be told. Unknown is never green.
     """
-    rounds = newest(verdicts)
+    rounds = [v for v in newest(verdicts) if v.kind != FOLLOW_UP]
     if any(v.verdict == "fail" for v in rounds):
         return 1
     too_few = not rounds or (expected_rounds is not None and len(rounds) < expected_rounds)

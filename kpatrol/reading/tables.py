@@ -10,6 +10,7 @@ from rich.text import Text
 from kpatrol.reading import words
 from kpatrol.reading.store import Cell
 from topics.round_verdicts import Finding, Loss, Pair, RoundVerdict
+from topics.task_rounds import FOLLOW_UP
 
 VERDICT_STYLE = {"succeed": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 MATRIX_MAX = 24
@@ -22,7 +23,8 @@ SENTENCES_SHOWN = 3
 def task_report(task: str, verdicts: Sequence[RoundVerdict], cells: Sequence[Cell]) -> RenderableType:
     """Everything about one task's rounds, newest revision each."""
     blank = Text("")
-    parts: list[RenderableType] = [rounds_table(verdicts), *(_why(v) for v in verdicts)]
+    closer = [line for v in verdicts if v.kind == FOLLOW_UP for line in closer_look(v)]
+    parts: list[RenderableType] = [*closer, rounds_table(verdicts), *(_why(v) for v in verdicts)]
     parts += [blank, *findings(verdicts), blank, completeness_table(verdicts)]
     worst = [(v.round, pair) for v in verdicts for pair in v.worst]
     if worst:
@@ -31,6 +33,21 @@ def task_report(task: str, verdicts: Sequence[RoundVerdict], cells: Sequence[Cel
         parts += [blank, matrix(cells)]
     title = f"{task}: {len(verdicts)} round{'s' if len(verdicts) != 1 else ''}"
     return Panel(Group(*parts), title=title, title_align="left")
+
+
+def closer_look(verdict: RoundVerdict) -> list[Text]:
+    """What a follow-up looks at, with what the suspects' own kernels counted and what changed in the cluster before."""
+    spec = verdict.spec
+    lines = [Text(f"a closer look at {spec.get('task')}, round {spec.get('round')}: {spec.get('sentence')}")]
+    lines.append(
+        Text(f"  {', '.join(spec.get('suspects', ()))} beside {', '.join(spec.get('controls', ())) or 'nobody'}")
+    )
+    for node, counters in spec.get("hostCounters", {}).items():
+        said = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counters.items())
+        lines.append(Text(f"  {node}, its own kernel in that round: {said or 'nothing dropped'}", style="dim"))
+    for event in spec.get("clusterEvents", ()):
+        lines.append(Text(f"  before it: {event['object']} {event['reason']}: {event['message']}", style="yellow"))
+    return lines
 
 
 def rounds_table(verdicts: Sequence[RoundVerdict]) -> Table:

@@ -68,6 +68,7 @@ class World:
     members: list[mesh_members.MembersChunk] = field(default_factory=list)
     verdicts: list[RoundVerdict] = field(default_factory=list)
     judge_after_us: int | None = 6 * S
+    udp_port: int = 0
     statuses: dict[str, Any] = field(default_factory=dict)
 
     def run(self, seconds: float, *, step_us: int = S // 5) -> None:
@@ -82,7 +83,8 @@ class World:
         for agent in self.agents:
             known = self.observed.roster.agents.get(agent)
             if known is None or self.now_us - known.at_us >= S:
-                self.observed.roster.hear(report(agent, at_us=self.now_us), at_us=self.now_us)
+                told = report(agent, at_us=self.now_us, udp_port=self.udp_port)
+                self.observed.roster.hear(told, at_us=self.now_us)
         self._judge()
         actions = plan(desired=self.desired, observed=self.observed, now_us=self.now_us, settings=self.settings)
         for action in actions:
@@ -138,8 +140,9 @@ class World:
                     self.members.append(chunk)
                     self.observed.saw_members(chunk)
             case plans.PublishRound(round=round_, skipped=skipped):
-                memory = self.observed.memory[round_.task_uid]
-                self.observed.memory[round_.task_uid] = replace(memory, skipped=memory.skipped + skipped)
+                if not round_.follows:
+                    memory = self.observed.memory[round_.task_uid]
+                    self.observed.memory[round_.task_uid] = replace(memory, skipped=memory.skipped + skipped)
                 self.rounds.append(round_)
                 self.observed.saw_round(round_)
             case plans.AnnounceRound(round=round_):
