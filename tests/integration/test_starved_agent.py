@@ -81,12 +81,13 @@ def run_alone(folder: Path, *, targets: int = 1, **job: object) -> Ran:
     return Ran(rounds, [a for a in told if isinstance(a, AgentFinished)], _batches(folder / "batches.bin"))
 
 
-def judged(ran: Ran) -> RoundVerdict:
-    """The verdict on the one round, by the judge's own fold and rules."""
-    (round_,), (told,) = ran.rounds, ran.accounts
-    stored = [StoredBatch(1, "node-1", 1, b.head.batch_seq, b.rows.num_rows) for b in ran.batches]
+def judged(ran: Ran, number: int = 1) -> RoundVerdict:
+    """The verdict on a round, by the judge's own fold and rules."""
+    round_, told = ran.rounds[number - 1], next(a for a in ran.accounts if a.round_id == number)
+    batches = [b for b in ran.batches if b.head.round_id == number]
+    stored = [StoredBatch(number, "node-1", 1, b.head.batch_seq, b.rows.num_rows) for b in batches]
     told_stored = BatchesStored(task_uid="lone", partition=0, next_offset=9, at_us=1, batches=tuple(stored))
-    state = begin(task_uid="lone", round_id=1)
+    state = begin(task_uid="lone", round_id=number)
     for event in (round_, told_stored, told):
         state = fold(state, event)
     facts = Facts(
@@ -95,7 +96,7 @@ def judged(ran: Ran) -> RoundVerdict:
         fitness=accounts.fitness(state, {"node-1": "node-1"}),
         final=True,
     )
-    pairs = pair_table.from_batches(batches=ran.batches, round_id=1)
+    pairs = pair_table.from_batches(batches=batches, round_id=number)
     return judge(facts=facts, pairs=pairs, revision=1, at_us=2)
 
 
