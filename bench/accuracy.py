@@ -321,22 +321,58 @@ def rows(results: Sequence[tuple[Case, list[Tried]]]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} | {silent} | {wrong} |"
 
 
-def misses(results: Sequence[tuple[Case, list[Tried]]]) -> Iterator[str]:
-    """For each kind of miss, how often and an example."""
-    partly = sum(not t.exact_in and t.named > 0 and not t.wrong for _, tried in results for t in tried)
-    nothing = sum(not t.exact_in and not t.named and not t.wrong for _, tried in results for t in tried)
-    yield f"- Nothing named within three rounds: {nothing}. Too few losses fell on the element to outweigh chance."
-    yield f"- Some of several named, or the right element without its reach: {partly}."
-    wrong = [(case, w) for case, tried in results for t in tried for w in t.wrong[:1]]
-    yield f"- Something else named: {len(wrong)}."
-    for case, sentence in wrong[:8]:
-        yield f"  - {case.name}, {100 * case.rate:g} %: {sentence}"
+def nested(network: Network, faults: Sequence[Fault]) -> str:
+    """How the faults of a trial share packets: a node and its rack the "same way", a "pair of zones"; empty: not."""
+    if any(f.place == "zone_pair" for f in faults) and len(faults) > 1:
+        return "pair of zones"
+    racks = {(f.number, f.direction) for f in faults if f.place == "rack"}
+    nodes = {(int(network.rack[f.number]), f.direction) for f in faults if f.place == "node"}
+    return "same way" if racks & nodes else ""
+
+
+def why_missed(case: Case, seed: int, told: Tried) -> str:
+    """The class of a miss: the reason in words."""
+    shared = nested(case.network, case.draw(case.network, np.random.default_rng(seed)))
+    if told.wrong:
+        return "Something else named"
+    if shared == "same way":
+        return (
+            "A node within a rack that loses the same way: the rack accounts for its packets, and twice its rate on "
+            "so few is no proof"
+        )
+    if shared:
+        return "Beside a pair of zones that loses: its packets are set aside, so fewer are left to prove the other by"
+    return (
+        "Too few losses fell on the element to outweigh chance among all elements"
+        if told.named == 0
+        else ("Some of several named, or the right one without its reach: too few losses on the rest")
+    )
+
+
+def misses(results: Sequence[tuple[Case, list[Tried]]], first_seed: int) -> Iterator[str]:
+    """For each class of misses, how many were not exact within three rounds, by loss, and why."""
+    number = {key_of(case): place for place, case in enumerate(cases())}
+    classes: dict[str, dict[float, int]] = {}
+    for case, tried in results:
+        seed = first_seed + 10_000 * (number[key_of(case)] + 1)
+        for place, told in enumerate(tried):
+            if told.exact_in == 0 or told.wrong:
+                by_rate = classes.setdefault(why_missed(case, seed + place, told), {})
+                by_rate[case.rate] = by_rate.get(case.rate, 0) + 1
+    for reason, by_rate in classes.items():
+        counts = ", ".join(f"{n} at {100 * rate:g} %" for rate, n in sorted(by_rate.items()))
+        yield f"- {reason}: {counts}."
+    if not any(t.wrong for _, tried in results for t in tried):
+        yield "- Something else named: 0."
+    for case, tried in results:
+        for sentence in [w for t in tried for w in t.wrong[:1]][:2]:
+            yield f"  - {case.name}, {100 * case.rate:g} %: {sentence}"
 
 
 def page(results: Sequence[tuple[Case, list[Tried]]], days: Sequence[Day], given: argparse.Namespace) -> str:
     """bench/ACCURACY.md."""
     lines = ["# Accuracy of findings", "", *_preamble(given, results, len(days)), "", *rows(results), ""]
-    lines += ["## Misses", "", *misses(results), "", "## Healthy days", ""]
+    lines += ["## Misses", "", *misses(results, given.seed), "", "## Healthy days", ""]
     lines += ["| background | agents unfit or silent | rounds | findings | alarms | losses said to be spread |"]
     lines += ["|---|---|---|---|---|---|"]
     for kind in get_args(Background):

@@ -4,9 +4,11 @@ import msgspec
 from rich.console import Console
 
 from kpatrol.reading import words
+from kpatrol.reading.document import exit_code, report_json
 from kpatrol.reading.store import Cell
 from kpatrol.reading.tables import task_report
 from topics.round_verdicts import EXAMPLE, Finding, Loss
+from topics.task_rounds import FOLLOW_UP
 
 
 def render(*parts: object) -> str:
@@ -52,3 +54,24 @@ def test_findings_and_matrix_point_at_the_node() -> None:
 
 def test_nothing_found_is_said() -> None:
     assert "findings: none" in render(task_report("netreach/reach-task", [EXAMPLE], []))
+
+
+def test_a_closer_look_stands_below_what_it_looks_at_and_is_no_task_of_its_own() -> None:
+    spec = {
+        **{"task": "netpatrol/mesh", "round": 3, "sentence": "node-3 loses 20 %", "suspects": ["node-3"]},
+        **{"controls": ["node-1", "node-2"], "hostCounters": {"node-3": {"softnet_drops": 7}}},
+        "clusterEvents": [{"object": "Node/node-3", "reason": "NotReady", "message": "kubelet stopped"}],
+    }
+    closer = msgspec.structs.replace(
+        EXAMPLE, task="followup/mesh-ab", round_id=8, kind=FOLLOW_UP, spec=spec, verdict="fail"
+    )
+    text = render(task_report(closer.task, [closer], []))
+    assert "a closer look at netpatrol/mesh, round 3: node-3 loses 20 %" in text
+    assert "node-3 beside node-1, node-2" in text
+    assert "node-3, its own kernel in that round: softnet drops 7" in text
+    assert "before it: Node/node-3 NotReady: kubelet stopped" in text
+    document = report_json([EXAMPLE, closer])
+    assert [t["task"] for t in document["tasks"]] == [EXAMPLE.task]
+    assert [r["task"] for r in document["follow_ups"]] == [closer.task]
+    assert "follow_ups" not in report_json([EXAMPLE])
+    assert exit_code([EXAMPLE, closer]) == 0
