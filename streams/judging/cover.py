@@ -238,6 +238,11 @@ def _strongest(
         gain = np.minimum(gain, BURST * _distinct(member, seen.age[idx], count))
     for ends in family.ends:
         gain = np.where(_distinct(member, ends[idx], count) >= 2, gain, 0.0)
+    if window.rounds > 1 and family.what in ("layer", "size"):
+        # What is everywhere shows in two places in each round; else it is what a place has left behind.
+        now = seen.age[idx] == 0
+        for ends in family.ends if now.any() else ():
+            gain = np.where(_distinct(member[now], ends[idx[now]], count) >= 2, gain, 0.0)
     if window.rounds > 1:
         goes_on = _goes_on(seen, idx, member, tried_by_group[groups], lost / tried, rest)
         gain = np.where(goes_on, gain - ONSET, 0.0)
