@@ -1,6 +1,6 @@
 """A hundred kills, cuts of both networks and ten minutes without ClickHouse, on three brokers (about 25 minutes).
 
-Each step is printed; the same seed gives the same steps. `KPATROL_CHAOS_SEED` and `KPATROL_CHAOS_KILLS` make other runs.
+Each step is printed; the same seed gives the same steps. `KPATROL_CHAOS_SEED` and `KPATROL_CHAOS_KILLS`: other runs.
 """
 
 import asyncio
