@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import html
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,10 @@ SQL = (
     "WHERE ts > now() - INTERVAL 1 HOUR AND dst = 'node-3' AND (outcome != 'ok' OR lost > 0)\n"
     "ORDER BY ts LIMIT 12"
 )
+GOAL = re.compile("→ node-3 ")
+LOSES = re.compile("→ node-3 .*packets lost [1-9]")
+MOST_STEPS = 10
+LAB_LINES = 26
 START_S = 300.0
 LARGEST_BYTES = 150_000
 TERMINAL = (
@@ -100,12 +105,12 @@ async def walk(address: str) -> None:
         await asyncio.sleep(1.5)
         await keep(tab, "step-matrix.png", of="main")
         await tab.evaluate("document.querySelector('#scroller').focus()")
-        # The column of node-3: the cells are walked until one is told that loses.
-        for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight"):
-            await tab.press(key)
-            told = await tab.evaluate("document.querySelector('#cell').textContent")
-            if "→ node-3 " in told:
-                break
+        # Along the first row to the column of node-3, then down it to a pair that lost something.
+        for key, wanted in (("ArrowRight", GOAL), ("ArrowDown", LOSES)):
+            for _ in range(MOST_STEPS):
+                if wanted.search(await tab.evaluate("document.querySelector('#cell').textContent")):
+                    break
+                await tab.press(key)
         await tab.press("Enter")
         await tab.until("document.querySelectorAll('#pair-requests tbody tr').length > 0")
         await asyncio.sleep(1.0)
@@ -120,7 +125,9 @@ def main() -> int:
         told = Path(folder) / "lab.txt"
         with kept_lab(environment, told) as lab:
             words = told.read_text().replace(lab.clickhouse_password, "********").replace(folder, "/run/user/1000")
-            asyncio.run(terminal("step-lab.png", f"kpatrol {' '.join(KEEP)}", "\n".join(words.splitlines()[-40:])))
+            asyncio.run(
+                terminal("step-lab.png", f"kpatrol {' '.join(KEEP)}", "\n".join(words.splitlines()[-LAB_LINES:]))
+            )
             with served(environment) as address:
                 asyncio.run(walk(address))
             asked = [sys.executable, "-m", "kpatrol", "sql", SQL]
