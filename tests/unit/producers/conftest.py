@@ -92,7 +92,8 @@ class Lab:
             pulse = Pulse()
             try:
                 return uvloop.run(_watched(scene, pulse))
-            except AssertionError:
+            # A row that is not there is no assertion: it cannot be unpacked, or not be found.
+            except (AssertionError, LookupError, ValueError):
                 if not left or pulse.late_max_s < DISTURBED_S:
                     raise
                 self.cancel = asyncio.Event()
