@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from topics.agent_reports import AgentReport
 from topics.mesh_members import Member, digest
+from topics.round_progress import AGENT_DIED, AGENT_STOPPED
 from topics.task_rounds import MembersRef
 
 GROUP = "default"
@@ -102,10 +103,10 @@ class Roster:
         """Why an agent that is silent is, as far as it is known."""
         heard = self.agents.get(agent)
         if heard is None:
-            return "agent died: never heard from"
+            return f"{AGENT_DIED}: never heard from"
         if heard.report.leaving:
-            return "agent died: it was stopped"
-        return f"agent died: no report for {SILENT_INTERVALS} intervals of {heard.report.interval_s:g} s"
+            return AGENT_STOPPED
+        return f"{AGENT_DIED}: no report for {SILENT_INTERVALS} intervals of {heard.report.interval_s:g} s"
 
     def alive(self, group: str) -> tuple[AgentReport, ...]:
         """The agents of a group that are not silent, by name."""

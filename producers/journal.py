@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from topics.round_progress import AgentFinished, Condition, NodeCounters
+from topics.round_progress import AGENT_DIED, AgentFinished, Condition, NodeCounters
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
     began = story.began
     if began is None:
         raise ValueError("a story without its beginning has no account")
-    ended = story.ended or Ended(unsent=0, unrecorded_cause="agent died", note="declared by the next incarnation")
+    ended = story.ended or Ended(unsent=0, unrecorded_cause=AGENT_DIED, note="declared by the next incarnation")
     causes = dict(story.causes)
     told = sum(story.sealed.values()) + ended.unsent
     # An agent that died did not say how many attempts it added; those beyond what it owed are known at least.

@@ -1,9 +1,9 @@
 """round-progress-v1: all that the judge folds, in order per task.
 
 Written by the controller (RoundScheduled, RoundCancelled, AgentGone), the sink (BatchesStored), the agents
-(AgentFinished) and the judge's timer (RoundDeadline); read by the judge; the traces
-service reads AgentFinished. Key: task uid, so everything about
-one task's rounds is in one partition. The judge's tables depend on the partition count: it never grows.
+(AgentFinished) and the judge's timer (RoundDeadline); read by the judge, AgentFinished by the traces service too. Key:
+task uid, so everything about one task's rounds is in one partition. The judge's tables depend on the partition count:
+it never grows.
 """
 
 import msgspec
@@ -11,6 +11,10 @@ import msgspec
 from topics.spec import DAY_S, Topic, json_codec
 from topics.task_rounds import EXAMPLE as ROUND_EXAMPLE
 from topics.task_rounds import Record, RoundCancelled, RoundScheduled
+
+# How a cause begins (AgentGone, declared_missing) where the agent itself is missing, and the one where it said so.
+AGENT_DIED = "agent died"
+AGENT_STOPPED = f"{AGENT_DIED}: it was stopped"
 
 
 class StoredBatch(msgspec.Struct, frozen=True, array_like=True):

@@ -8,7 +8,7 @@ A line is `known` when the receipts cover it: every request that was answered mu
 results; where some are missing the line simply has no direction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,11 @@ class Directions:
     open_lost: Ints
     # Requests that came and were not answered.
     unanswered: Ints
+
+    def without(self, lines: Masks) -> "Directions":
+        """The same with no packets in `lines`: they say nothing about the way."""
+        counts = {f.name: np.where(lines, 0, getattr(self, f.name)) for f in fields(self) if f.name != "known"}
+        return replace(self, **counts)
 
 
 def directions(pairs: PairTable) -> Directions:

@@ -4,7 +4,7 @@ kdoctor's rules, without their faults: any target of any agent below the success
 a mean delay above the limit, taken over successful requests only, in microseconds, from the moment of sending (the
 planned time would charge the instrument's own lateness to the network; both are shown). Requests that could not be
 sent, agents that did not report and targets that do not exist speak against it too. What may be the instrument's own
-doing makes the round `unknown`.
+doing makes the round `unknown`, and so does what was asked of an agent that went away meanwhile (see away).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.judging import summary
+from streams.judging.away import lines_to
 from streams.judging.pair_table import PairTable
 from streams.judging.words import delay, percent, plural, some
 from topics.outcome import Outcome
@@ -52,14 +53,14 @@ def of_round(*, round_: RoundScheduled, accounts: Sequence[AgentAccount], cancel
         yield Reason(weight="unknown", text=f"nothing was planned: {nobody}")
 
 
-def of_accounts(*, accounts: Sequence[AgentAccount], cancelled: bool) -> Iterable[Reason]:
-    """Agents that did not report, requests without a record, requests not sent."""
+def of_accounts(
+    *, accounts: Sequence[AgentAccount], cancelled: bool, left: frozenset[str] = frozenset()
+) -> Iterable[Reason]:
+    """Agents that did not report, requests without a record, requests not sent. `left`: nodes whose agent was away."""
     silent = [a for a in accounts if a.planned and a.state not in ("finished", "unexpected")]
-    if silent:
-        names = [f"{a.node} ({a.cause or a.state})" for a in silent]
-        weight: Literal["fail", "unknown"] = "unknown" if cancelled else "fail"
-        text = f"{plural(len(silent), 'agent')} did not report: {some(names)}"
-        yield Reason(weight=weight, text=text, nodes=frozenset(a.node for a in silent))
+    gone = [a for a in silent if a.node in left]
+    yield from _silent([a for a in silent if a.node not in left], "did not report", "unknown" if cancelled else "fail")
+    yield from _silent(gone, "went away in the round", "unknown")
     unsent = [a for a in accounts if a.unsent]
     if unsent:
         count = sum(a.unsent for a in unsent)
@@ -70,6 +71,14 @@ def of_accounts(*, accounts: Sequence[AgentAccount], cancelled: bool) -> Iterabl
         count = sum(abs(a.unexplained) for a in odd)
         text = f"{plural(count, 'request')} unexplained ({some([a.node for a in odd])})"
         yield Reason(weight="unknown", text=text, nodes=frozenset(a.node for a in odd))
+
+
+def _silent(accounts: Sequence[AgentAccount], what: str, weight: Literal["fail", "unknown"]) -> Iterable[Reason]:
+    if accounts:
+        text = (
+            f"{plural(len(accounts), 'agent')} {what}: {some([f'{a.node} ({a.cause or a.state})' for a in accounts])}"
+        )
+        yield Reason(weight=weight, text=text, nodes=frozenset(a.node for a in accounts))
 
 
 def of_missing(*, accounts: Sequence[AgentAccount], pairs: PairTable, expect: Expect) -> Iterable[Reason]:
@@ -92,12 +101,22 @@ def of_missing(*, accounts: Sequence[AgentAccount], pairs: PairTable, expect: Ex
         yield Reason(weight="unknown", text=text, nodes=frozenset(a.node for a in doubtful))
 
 
-def of_pairs(*, pairs: PairTable, expect: Expect, unfit: frozenset[str]) -> Iterable[Reason]:
-    """Targets below the success rate, and targets slower than the limit, each judged for every agent."""
+def of_pairs(
+    *, pairs: PairTable, expect: Expect, unfit: frozenset[str], left: frozenset[str] = frozenset()
+) -> Iterable[Reason]:
+    """Targets below the success rate, and targets slower than the limit, each judged for every agent.
+
+    What failed of those asked of nodes `left` by their agent blames nobody.
+    """
     sent, ok = summary.tried(pairs), pairs.counts("ok")
     touched = _touches(pairs, unfit)
     rate = ok / np.maximum(sent, 1)
     below = (sent > 0) & (rate < expect.success_rate - ROUNDING)
+    away = below & lines_to(pairs, left)
+    if away.any():
+        failed = plural(int((sent - ok)[away].sum()), "request")
+        yield Reason(weight="unknown", text=f"{failed} to agents that were away failed ({some(sorted(left))})")
+    below &= ~away
     if below.any():
         certain = (sent - pairs.outcome_counts(DEFINITE)) / np.maximum(sent, 1) < expect.success_rate - ROUNDING
         head = f"{int(below.sum())} of {plural(len(pairs), 'pair')} below the success rate asked"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.judging import stats
+from streams.judging.away import stopped
 from streams.judging.findings import clock, evidence_where
 from streams.judging.pair_table import PairTable
 from streams.judging.summary import tried
@@ -41,8 +42,8 @@ class _Heard:
 def silences(
     *, accounts: Sequence[AgentAccount], pairs: PairTable, unfit: frozenset[str], round_id: int, start_us: int
 ) -> tuple[Finding, ...]:
-    """A finding for each agent of the round that did not report."""
-    silent = [a for a in accounts if a.planned and a.state in SILENT]
+    """A finding for each agent of the round that did not report and had not said that it stops."""
+    silent = [a for a in accounts if a.planned and a.state in SILENT and not stopped(a)]
     if not silent:
         return ()
     names, codes = pairs.codes("dst_node")

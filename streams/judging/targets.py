@@ -11,6 +11,7 @@ import numpy as np
 
 from streams.judging import stats
 from streams.judging.cover import Suspect, cover
+from streams.judging.directions import Masks
 from streams.judging.elements import name_of
 from streams.judging.evidence import Evidence, evidence_of
 from streams.judging.findings import clock, confidence, evidence_query, shown
@@ -30,12 +31,13 @@ WORDS = {
 _DIRECTIONS = {"ingress": "server", "egress": "client"}
 
 
-def blamed(*, pairs: PairTable, round_id: int, start_us: int) -> tuple[Finding, ...]:
-    """What the wrong answers of a round have in common, worst first; empty where none stands out."""
-    wrong = pairs.outcome_counts(WORDS)
+def blamed(*, pairs: PairTable, away: Masks, round_id: int, start_us: int) -> tuple[Finding, ...]:
+    """What the wrong answers of a round have in common, worst first; empty where none stands out. Lines `away` asked
+    something of an agent that was not there."""
+    wrong = np.where(away, 0, pairs.outcome_counts(WORDS))
     if not wrong.any():
         return ()
-    seen = evidence_of(pairs, tried=tried(pairs), lost=wrong)
+    seen = evidence_of(pairs, tried=np.where(away, 0, tried(pairs)), lost=wrong)
     named, _ = cover(seen)
     return tuple(_finding(pairs, seen, s, round_id=round_id, start_us=start_us) for s in named)
 

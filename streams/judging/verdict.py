@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from streams.judging import pair_table, rules, summary, trust
-from streams.judging.directions import Directions, directions
+from streams.judging.away import lines_to, nodes_left
+from streams.judging.directions import Directions, Masks, directions
 from streams.judging.evidence import evidence
 from streams.judging.localise import Located, locate
 from streams.judging.memory import Memory
@@ -57,14 +58,23 @@ def judge_among(
     """
     graded, unfit = trust.grade(facts.fitness)
     table = pairs or pair_table.empty()
-    reasons = tuple(_reasons(facts, pairs, unfit))
+    told = silences(
+        accounts=facts.accounts,
+        pairs=table,
+        unfit=unfit,
+        round_id=facts.round.round_id,
+        start_us=facts.round.start_us,
+    )
+    left = nodes_left(accounts=facts.accounts, pairs=table, silent=told)
+    away = lines_to(table, left)
+    reasons = tuple(_reasons(facts, pairs, unfit, left))
     requests, round_ = summary.requests(table), facts.round
-    sent_delay, ways = summary.delay(table, "sent"), directions(table)
+    sent_delay, ways = summary.delay(table, "sent"), directions(table).without(away)
     loss = summary.packet_loss(ways)
     silent = {a.node for a in facts.accounts if a.planned and a.state not in ("finished", "unexpected")}
     failed = {node for r in reasons for node in r.nodes} - silent
     expected = {a.node for a in facts.accounts if a.state != "unexpected"}
-    located = _located(facts, table, ways, unfit, memories)
+    located = _located(facts, table, ways, unfit | left, memories)
     verdict = RoundVerdict(
         round_id=round_.round_id,
         round=round_.number,
@@ -93,7 +103,7 @@ def judge_among(
         sent_delay=sent_delay,
         verdict_delay_s=max(0, at_us - facts.last_result_us) / 1e6 if facts.last_result_us else None,
         trust=graded,
-        findings=_findings(facts, table, located, unfit),
+        findings=_findings(facts, (*located.findings, *_blamed(facts, table, away)), told, unfit),
         accounts=facts.accounts,
         worst=summary.worst(table, ways),
         succeeded_nodes=tuple(sorted(expected - failed - silent)),
@@ -116,12 +126,16 @@ def _located(
     return locate(seen, round_id=round_.round_id, number=round_.number, start_us=round_.start_us, memories=memories)
 
 
-def _findings(facts: Facts, table: PairTable, located: Located, unfit: frozenset[str]) -> tuple[Finding, ...]:
+def _blamed(facts: Facts, table: PairTable, away: Masks) -> tuple[Finding, ...]:
+    return blamed(pairs=table, away=away, round_id=facts.round.round_id, start_us=facts.round.start_us)
+
+
+def _findings(
+    facts: Facts, told: Sequence[Finding], silent: Sequence[Finding], unfit: frozenset[str]
+) -> tuple[Finding, ...]:
     """Losses, wrong answers, silent agents. A node that is dead explains what is lost to it and from it."""
-    key = {"round_id": facts.round.round_id, "start_us": facts.round.start_us}
-    silent = silences(accounts=facts.accounts, pairs=table, unfit=unfit, **key) if facts.final else ()
+    silent = silent if facts.final else ()
     explained = {f.element for f in silent if f.kind in ("node_dead", "agent_dead")}
-    told = (*located.findings, *blamed(pairs=table, **key))
     believed = trust.believable(
         (f for f in told if f.element not in explained),
         unfit=unfit,
@@ -135,12 +149,12 @@ def planned(facts: Facts) -> int:
     return sum(a.planned for a in facts.accounts) or facts.round.planned
 
 
-def _reasons(facts: Facts, pairs: PairTable | None, unfit: frozenset[str]) -> Iterable[Reason]:
+def _reasons(facts: Facts, pairs: PairTable | None, unfit: frozenset[str], left: frozenset[str]) -> Iterable[Reason]:
     accounts, expect = facts.accounts, facts.round.expect
     yield from rules.of_round(round_=facts.round, accounts=accounts, cancelled=facts.cancelled)
     if pairs is not None:
-        yield from rules.of_pairs(pairs=pairs, expect=expect, unfit=unfit)
-    yield from rules.of_accounts(accounts=accounts, cancelled=facts.cancelled is not None)
+        yield from rules.of_pairs(pairs=pairs, expect=expect, unfit=unfit, left=left)
+    yield from rules.of_accounts(accounts=accounts, cancelled=facts.cancelled is not None, left=left)
     if facts.trouble:
         yield Reason(weight="unknown", text=facts.trouble)
     elif pairs is not None:

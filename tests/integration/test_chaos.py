@@ -68,6 +68,10 @@ def test_every_round_adds_up_whatever_is_killed(tmp_path: Path) -> None:
         assert killed.declared_missing > 0
         assert killed.declared_missing == second.declared_missing
         assert "died" in killed.cause
+        # What was asked of it meanwhile blames nobody, and is not green either.
+        assert second.verdict == "unknown", second.why
+        assert "to agents that were away failed (node-2)" in second.why
+        assert set(second.failed_nodes) <= {"node-2"}
         assert any("died" in cause for cause in second.missing_causes)
 
     asyncio.run(with_lab(tmp_path, TASK, AGENTS, attack))
