@@ -55,7 +55,11 @@ class Run:
             final = [v for v in newest(self.verdicts()) if v.final]
             return final if len(final) == rounds else []
 
-        found: list[RoundVerdict] = await until(done, timeout_s=timeout_s, what="final verdicts of all rounds")
+        try:
+            found: list[RoundVerdict] = await until(done, timeout_s=timeout_s, what="final verdicts of all rounds")
+        except AssertionError as late:
+            there = [(v.round, v.revision, v.final, v.verdict, v.why) for v in newest(self.verdicts())]
+            raise AssertionError(f"{late}: {there}") from late
         return found
 
 
