@@ -126,7 +126,7 @@ def check(context: click.Context, /, **given: Any) -> None:
     """Check a cluster, or two against each other, with nothing installed in them: agents come, measure, and go."""
     context.obj = given
     if context.invoked_subcommand is None:
-        sys.exit(_check(given, only=None))
+        sys.exit(_answered(given, only=None))
 
 
 @check.command("init")
@@ -182,7 +182,7 @@ def resume(**given: Any) -> None:
 
             click.echo(json.dumps(as_json(Result(rows=(), apart=(), verdicts=(), changes={}), strict=False), indent=2))
         sys.exit(0)
-    sys.exit(_check(given, only=before))
+    sys.exit(_answered(given, only=before))
 
 
 def _config(given: dict[str, Any]) -> CheckConfig:
@@ -202,6 +202,16 @@ def _config(given: dict[str, Any]) -> CheckConfig:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
+
+
+def _answered(given: dict[str, Any], *, only: Kept | None) -> int:
+    """The check's exit code; who reads JSON reads JSON of what went wrong, too."""
+    try:
+        return _check(given, only=only)
+    except Trouble as error:
+        if given["json_"]:
+            click.echo(json.dumps({"exit_code": 2, "error": str(error)}))
+        raise
 
 
 def _check(given: dict[str, Any], *, only: Kept | None) -> int:

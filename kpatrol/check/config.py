@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -157,9 +157,9 @@ def _faults(config: CheckConfig) -> list[tuple[str, Any, str]]:
         faults.append(("families", [], "4, 6, or both"))
     if bool(config.addresses) != bool(config.ports):
         faults.append(("ports" if config.addresses else "addresses", [], "both addresses and ports, or neither"))
-    for name, texts in (("addresses", config.addresses), ("map", config.map.values())):
-        faults += [(name, text, "IP addresses") for text in texts if not _is_address(text)]
-    faults += [("peerMap", text, "IP addresses") for text in config.peer_map.values() if not _is_address(text)]
+    faults += [("addresses", text, "IP addresses") for text in config.addresses if not _is_address(text)]
+    for name, mapped in (("map", config.map), ("peerMap", config.peer_map)):
+        faults += [(name, *fault) for key, value in mapped.items() for fault in _mapping_faults(key, value)]
     if config.dns.server and not _is_address(config.dns.server):
         faults.append(("dns.server", config.dns.server, "an IP address, or nothing for the cluster's own"))
     faults += [("excludeLabels", t, "label names") for t in config.exclude_labels if not _LABEL.match(t)]
@@ -167,6 +167,20 @@ def _faults(config: CheckConfig) -> list[tuple[str, Any, str]]:
         if mapped and not config.peer_kubeconfig:
             faults.append((name, dict(mapped), "only with peerKubeconfig"))
     return faults
+
+
+def _mapping_faults(key: str, value: str) -> list[tuple[Any, str]]:
+    """A node has an address; a network has another of its size."""
+    if "/" not in key:
+        return [] if _is_address(value) else [(value, "IP addresses")]
+    try:
+        same = (
+            ip_network(key).prefixlen == ip_network(value).prefixlen
+            and ip_network(key).version == ip_network(value).version
+        )
+    except ValueError as error:
+        return [(f"{key}: {value}", f"a network and another of its size ({error})")]
+    return [] if same else [(f"{key}: {value}", "a network and another of its size")]
 
 
 def _is_address(text: str) -> bool:
@@ -204,7 +218,7 @@ dns: {{server: "", name: kubernetes.default.svc.cluster.local}}  # targetDNSServ
 addresses: []             # customizedTargetIPList: asked by every node, each port
 ports: []                 # customizedTargetPortList
 addressProtocol: tcp      # tcp, udp, http
-map: {{}}                   # node: address by which the other cluster reaches it
+map: {{}}                   # node: address by which the other cluster reaches it; or network: network, host for host
 peerMap: {{}}               # the same for the other cluster's nodes
 keep: false               # autoClean, the other way round: leave the agents in the cluster
 """

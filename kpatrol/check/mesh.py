@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
 import msgspec
@@ -32,8 +33,11 @@ GRACE_US = 15_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Agents of one cluster and flavour that answered; `mapped` is a node's address as the other cluster sees it, and
-    `dns_server` whom they ask for names; empty: nobody."""
+    """Agents of one cluster and flavour that answered.
+
+    `mapped` is a node's (or a network's) address as the other cluster sees it, `dns_server` whom they ask for names;
+    empty: nobody.
+    """
 
     name: str
     members: tuple[Member, ...]
@@ -201,7 +205,7 @@ def _slices(asked: Asked, others: int) -> tuple[int, int]:
 
 def _targets(asked: Asked, protos: Sequence[Proto], site: Site, other: Site, member: Member) -> Iterable[Target]:
     for family in asked.families:
-        address = other.mapped.get(member.node) or member.address(family)
+        address = seen_address(other.mapped, node=member.node, own=member.address(family))
         for proto in protos if address else ():
             yield Target(
                 name=f"{other.name}/{member.node} {address}",
@@ -215,6 +219,17 @@ def _targets(asked: Asked, protos: Sequence[Proto], site: Site, other: Site, mem
                 dst_node=member.node,
                 dst_zone=member.zone,
             )
+
+
+def seen_address(mapped: Mapping[str, str], *, node: str, own: str) -> str:
+    """A node's address as the other cluster sees it: its own entry, else the network that its address is shown in, host
+    for host, else its own."""
+    if node in mapped or not own:
+        return mapped.get(node, "")
+    for inside, outside in mapped.items():
+        if "/" in inside and ip_address(own) in (network := ip_network(inside)):
+            return str(ip_network(outside)[int(ip_address(own)) - int(network.network_address)])
+    return own
 
 
 def port_of(member: Member, proto: Proto) -> int:

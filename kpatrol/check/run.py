@@ -151,7 +151,9 @@ async def _wait(config: CheckConfig, party: _Party, told: Told) -> None:
     """Until every node's agent is ready or hopeless, `waitS` at most; the good nodes do not wait for one bad one."""
     until = time.monotonic() + config.wait_s
     known = await patient(party.cluster.nodes)
-    strangers = sorted(set(party.mapped) - {node["metadata"]["name"] for node in known})
+    strangers = sorted(
+        {name for name in party.mapped if "/" not in name} - {node["metadata"]["name"] for node in known}
+    )
     if strangers:
         raise CannotCheck(
             f"cluster {party.cluster.name}: an address is given for {strangers[0]}, which is no node of it"

@@ -48,7 +48,7 @@ def run(cluster: Cluster, folder: Path, *arguments: str) -> Ran:
         process = start(cluster, folder, *arguments, "--json")
         out, told = process.communicate(timeout=240)
         found = json.loads(out) if out else None
-        if tries == 4 or found is None or not {p["reason"] for p in found["pairs"]} & {"not_fit", "not_sent"}:
+        if tries == 4 or found is None or not {p["reason"] for p in found.get("pairs", ())} & {"not_fit", "not_sent"}:
             break
     return Ran(code=process.returncode, json=found, told=told, tries=tries)
 

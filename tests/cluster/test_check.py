@@ -209,3 +209,12 @@ def test_a_user_without_rights_is_told_which(cluster: Cluster, tmp_path: Path) -
     )  # fmt: skip
     assert result.returncode == 2
     assert "the user lacks these rights: list nodes, create namespaces" in result.stderr
+
+
+def test_a_peer_that_cannot_be_reached_is_told_before_anything_is_made(cluster: Cluster, tmp_path: Path) -> None:
+    closed = tmp_path / "closed.kubeconfig"
+    closed.write_text(cluster.kubeconfig.read_text().replace(cluster.url, "https://127.0.0.1:1"))
+    found = run(cluster, tmp_path, "check", "--peer-kubeconfig", str(closed))
+    assert found.code == 2
+    assert f"{closed} (https://127.0.0.1:1): cannot be reached" in found.told
+    assert cluster.json("get", "namespaces", "-l", LABEL)["items"] == []

@@ -55,6 +55,12 @@ BAD = [
     ("addressProtocol: icmp", r"addressProtocol: Invalid enum value 'icmp'"),
     ("map: {node-1: here}", r"map: found 'here', allowed: IP addresses"),
     ("map: {node-1: 10.0.0.1}", r"map: found .* allowed: only with peerKubeconfig"),
+    (
+        "{peerKubeconfig: b, map: {10.0.0.0/16: 10.1.0.0/24}}",
+        r"map: found .* allowed: a network and another of its size",
+    ),
+    ("{peerKubeconfig: b, map: {10.0.0.0/16: here}}", r"map: found .* allowed: a network and another of its size"),
+    ("{peerKubeconfig: b, peerMap: {fd00::/64: 10.1.0.0/24}}", r"peerMap: found .* allowed: a network and another"),
     ("wave: -1", r"wave: Expected `int` >= 0"),
     ("peerMap: {node-1: 10.0.0.1}", r"peerMap: found .* allowed: only with peerKubeconfig"),
     ("dns: {server: kube-dns}", r"dns\.server: found 'kube-dns', allowed: an IP address"),
@@ -179,6 +185,14 @@ def test_options_that_cannot_work(arguments: str, words: str, tmp_path: Path, mo
     assert words in result.output
     assert "Traceback" not in result.output
     assert isinstance(result.exception, SystemExit), result.exception
+
+
+def test_who_reads_json_reads_the_trouble_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["check", "--kubeconfig", "/nowhere/config", "--json"])
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["exit_code"]) == (2, 2)
+    assert told["error"].startswith("/nowhere/config: ")
 
 
 def test_how_many_bad_inputs_have_their_error() -> None:

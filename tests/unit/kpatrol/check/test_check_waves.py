@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from kpatrol.check.mesh import Asked, Site, pairs_of, waves
+from kpatrol.check.mesh import Asked, Site, pairs_of, seen_address, waves
 from kpatrol.check.result import Result, kept
 from kpatrol.check.state import Kept, Wanted, wanted
 from topics.mesh_members import Member
@@ -66,6 +66,16 @@ def test_two_clusters_ask_there_and_back_in_waves_and_names_once() -> None:
     back = {(f"w{b}", f"e/e{a}") for a in range(9) for b in range(5)}
     names = {(f"e{a}", "dns 10.96.0.10") for a in range(9)} | {(f"w{b}", "dns 10.97.0.10") for b in range(5)}
     assert found == Counter(dict.fromkeys(there | back | names, 1))
+
+
+@pytest.mark.parametrize(
+    ("own", "seen"),
+    [("10.0.3.7", "100.64.3.7"), ("10.9.0.1", "10.9.0.1"), ("fd00::7", "fd01::7"), ("", "")],
+)
+def test_a_network_is_shown_as_another(own: str, seen: str) -> None:
+    mapped = {"other": "192.0.2.1", "10.0.0.0/16": "100.64.0.0/16", "fd00::/64": "fd01::/64"}
+    assert seen_address(mapped, node="node", own=own) == seen
+    assert seen_address(mapped, node="other", own="10.0.3.7") == "192.0.2.1"
 
 
 def test_what_was_stopped_goes_on_with_what_was_left() -> None:
