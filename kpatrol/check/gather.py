@@ -203,8 +203,10 @@ class Attached:
                 self._troubles[member.agent] = "the stream ended"
             except* (Broken, ValueError, OSError) as errors:
                 first = errors.exceptions[0]
-                self._troubles[member.agent] = str(first) or type(first).__name__
-                log.warning("%s: %s", member.node, self._troubles[member.agent])
+                why = str(first) or type(first).__name__
+                if self._troubles.get(member.agent) != why:
+                    log.warning("%s: %s", member.node, why)
+                self._troubles[member.agent] = why
             await asyncio.sleep(REOPEN_S)
 
     async def _order(self, stream: Stream, site: Site) -> None:
