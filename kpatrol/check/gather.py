@@ -131,7 +131,7 @@ async def attached(
     attach_s: float = 60.0,
 ) -> AsyncGenerator[Attached, None]:
     """Streams to all agents of the sites, open inside: every agent has been heard, or ``attach_s`` are over."""
-    agents = Attached(sites={site.name: site for site in sites}, attach=attach, told=told)
+    agents = Attached(sites=list({site.name: site for site in sites}.values()), attach=attach, told=told)
     try:
         await agents.wait(attach_s)
         yield agents
@@ -140,20 +140,23 @@ async def attached(
 
 
 class Attached:
-    """The streams to all agents. Rounds run in waves, one after the other; a stream that breaks is opened again."""
+    """The streams to all agents, one to each, whatever sites it is of. Rounds run in waves, one after the other; a
+    stream that breaks is opened again."""
 
-    def __init__(self, *, sites: Mapping[str, Site], attach: Attach, told: Callable[[Gathered], None]) -> None:
+    def __init__(self, *, sites: Sequence[Site], attach: Attach, told: Callable[[Gathered], None]) -> None:
         self._all_attached, self._all_in = asyncio.Event(), asyncio.Event()
         self._attach, self._told = attach, told
-        self._silent = {(site.name, member.agent) for site in sites.values() for member in site.members}
+        of: dict[str, tuple[Member, list[Site]]] = {}
+        for site in sites:
+            for member in site.members:
+                of.setdefault(member.agent, (member, []))[1].append(site)
+        self._silent = set(of)
         self._gathered = Gathered()
         self._owed: set[tuple[int, str]] = set()
         self._troubles: dict[str, str] = {}
         # Set and made anew with every wave: what a stream waits for before it tells its agent more.
         self._next = asyncio.Event()
-        self._serving = [
-            asyncio.create_task(self._serve(member, site)) for site in sites.values() for member in site.members
-        ]
+        self._serving = [asyncio.create_task(self._serve(member, own)) for member, own in of.values()]
 
     async def wait(self, patience_s: float) -> None:
         """Until every agent has been heard, at most so long."""
@@ -188,16 +191,16 @@ class Attached:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    async def _serve(self, member: Member, site: Site) -> None:
+    async def _serve(self, member: Member, sites: Sequence[Site]) -> None:
         """One agent's stream, opened again when it breaks. A wave is told each time: an agent runs a round once."""
         while True:
             try:
                 async with self._attach(member) as stream, asyncio.TaskGroup() as group:
                     log.info("%s: attached to %s", member.node, member.agent)
-                    ordering = group.create_task(self._order(stream, site))
+                    ordering = group.create_task(self._order(stream, sites))
                     async for line in stream.lines():
                         frame = wire.decode(line)
-                        self._took(frame, member, site)
+                        self._took(frame, member)
                         await stream.write(wire.encode(wire.Frame(number=frame.number)))
                     ordering.cancel()
                 self._troubles[member.agent] = "the stream ended"
@@ -209,21 +212,22 @@ class Attached:
                 self._troubles[member.agent] = why
             await asyncio.sleep(REOPEN_S)
 
-    async def _order(self, stream: Stream, site: Site) -> None:
-        reference = site.reference
-        chunks = mesh_members.chunks(group=reference.group, epoch=reference.epoch, at_us=0, members=site.members)
-        for chunk in chunks:
-            await stream.write(_line(mesh_members.TOPIC, chunk))
+    async def _order(self, stream: Stream, sites: Sequence[Site]) -> None:
+        for site in sites:
+            which = site.reference
+            for chunk in mesh_members.chunks(group=which.group, epoch=which.epoch, at_us=0, members=site.members):
+                await stream.write(_line(mesh_members.TOPIC, chunk))
+        names = {site.name for site in sites}
         while True:
             wave, following = self._gathered.rounds, self._next
-            for mine, round_ in wave:
-                if mine.name == site.name:
+            for site, round_ in wave:
+                if site.name in names:
                     await stream.write(_line(task_rounds.TOPIC, round_))
             await following.wait()
 
-    def _took(self, frame: wire.Frame, member: Member, site: Site) -> None:
+    def _took(self, frame: wire.Frame, member: Member) -> None:
         # An agent speaks as soon as somebody attaches: it has a heartbeat to tell.
-        self._silent.discard((site.name, member.agent))
+        self._silent.discard(member.agent)
         if not self._silent:
             self._all_attached.set()
         self._gathered.take(frame, now_us=now_us())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
 
 from kpatrol.check.gather import Gathered
 from kpatrol.check.mesh import Site
@@ -12,6 +17,9 @@ from streams.judging.pair_table import PairTable
 from streams.judging.verdict import judge
 from streams.rounds import begin, fold, rounds_of
 from topics import share
+from topics.probe_receipts import Receipts
+from topics.probe_results import Batch
+from topics.round_progress import RoundProgress
 from topics.round_verdicts import RoundVerdict
 from topics.task_rounds import RoundScheduled
 
@@ -29,14 +37,39 @@ class Judged:
 
 def judged(*, gathered: Gathered, at_us: int) -> list[Judged]:
     """Each round's verdict, final: nothing more can come."""
-    return [_judged(site, round_, gathered, at_us) for site, round_ in gathered.rounds]
+    records = _by_round(gathered)
+    return [_judged(site, round_, records[round_.round_id], at_us) for site, round_ in gathered.rounds]
 
 
-def _judged(site: Site, round_: RoundScheduled, gathered: Gathered, at_us: int) -> Judged:
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What came of one round."""
+
+    batches: list[Batch] = field(default_factory=list)
+    receipts: list[Receipts] = field(default_factory=list)
+    events: list[RoundProgress] = field(default_factory=list)
+
+
+def _by_round(gathered: Gathered) -> Mapping[int, _Records]:
+    """Sorted once: a `resume` of many nodes has a round for each of them."""
+    found: defaultdict[int, _Records] = defaultdict(_Records)
+    for batch in gathered.batches:
+        found[batch.head.round_id].batches.append(batch)
+    for event in gathered.events:
+        for _, round_id in rounds_of(event):
+            found[round_id].events.append(event)
+    for receipts in gathered.receipts:
+        column = receipts.rows.column("round_id").to_numpy()
+        for round_id in np.unique(column).tolist():
+            rows = receipts.rows.filter(pa.array(column == round_id))
+            found[round_id].receipts.append(Receipts(head=receipts.head, rows=rows))
+    return found
+
+
+def _judged(site: Site, round_: RoundScheduled, gathered: _Records, at_us: int) -> Judged:
     state = begin(task_uid=round_.task_uid, round_id=round_.round_id)
     for event in gathered.events:
-        if (round_.task_uid, round_.round_id) in rounds_of(event):
-            state = fold(state, event)
+        state = fold(state, event)
     planned = share.planned(round_=round_, members=site.members)
     owed = Owed(planned=planned, nodes={member.agent: member.node for member in site.members})
     pairs = pair_table.from_batches(batches=gathered.batches, round_id=round_.round_id)

@@ -90,14 +90,15 @@ def waves(*, asked: Asked, ways: Sequence[Way], run: str, only: Container[Key] |
     ``run`` makes the ids unique; times count from the start, which is fixed when the agents are attached. With ``only``
     a source's round has those targets alone; its site then holds that source alone.
     """
-    made = _numbered(_all(asked, ways), asked, run)
-    return made if only is None else _numbered(_narrowed(asked, made, only), asked, run)
+    parts = _all(asked, ways)
+    made = _numbered(parts, asked, run)
+    return made if only is None else _numbered(_narrowed(asked, parts, made, only), asked, run)
 
 
 def rounds(*, asked: Asked, ways: Sequence[Way], run: str, only: Container[Key] | None = None) -> Wave:
     """The same, all in one wave."""
-    (one,) = waves(asked=replace(asked, wave=0), ways=ways, run=run, only=only) or [[]]
-    return one
+    made = waves(asked=replace(asked, wave=0), ways=ways, run=run, only=only)
+    return [each for wave in made for each in wave]
 
 
 def pairs_of(wave: Wave) -> set[Pair]:
@@ -123,43 +124,56 @@ def _mesh_pairs(round_: RoundScheduled, mesh: Mesh, members: Sequence[Member]) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """What one site's agents do in one wave: a slice of the mesh, or these targets."""
+    """What one site's agents do in one wave: a slice of the mesh, counted from one, or these targets."""
 
     site: Site
     mesh: Mesh | None = None
+    slice: int = 0
     targets: tuple[Target, ...] = ()
 
 
 def _numbered(parts: Sequence[Sequence[_Part]], asked: Asked, run: str) -> list[Wave]:
-    # A slice of a ring is known by its round's number, so the mesh's rounds are counted from one.
-    first = len(parts) + 1
-    others = itertools.count(first)
+    # A slice of the ring is known by its round's number; other rounds have numbers beyond all slices.
+    others = itertools.count(1 + max((part.slice for each in parts for part in each), default=0))
     return [
         [
-            (part.site, _round(asked, part.site, run, wave if part.mesh else next(others), part.targets, part.mesh))
+            (part.site, _round(asked, part.site, run, part.slice or next(others), part.targets, part.mesh))
             for part in each
         ]
-        for wave, each in enumerate(parts, start=1)
+        for each in parts
     ]
 
 
-def _narrowed(asked: Asked, whole: Sequence[Wave], only: Container[Key]) -> list[list[_Part]]:
+def _narrowed(
+    asked: Asked, parts: Sequence[Sequence[_Part]], made: Sequence[Wave], only: Container[Key]
+) -> list[list[_Part]]:
+    """What is wanted of the parts: a part that is wanted whole stays as it is; of others each source has a round of its
+    own with what it is to ask."""
     wanted: dict[tuple[str, str], dict[str, list[Target]]] = {}
     sites: dict[tuple[str, str], Site] = {}
-    for site, round_ in itertools.chain.from_iterable(whole):
-        for member in site.members:
-            for stream in share.share(round_=round_, members=site.members, agent=member.agent):
-                target = stream.target
-                if (member.node, target.dst, target.proto.name) in only:
-                    key = (site.name, member.agent)
-                    sites[key] = Site(name=f"{site.name}/{member.node}", members=(member,), mapped=site.mapped)
-                    wanted.setdefault(key, {}).setdefault(target.dst, []).append(target)
-    parts = [
+    whole: list[list[_Part]] = []
+    for part, (site, round_) in zip(
+        itertools.chain.from_iterable(parts), itertools.chain.from_iterable(made), strict=True
+    ):
+        asks = [
+            (member, stream.target)
+            for member in site.members
+            for stream in share.share(round_=round_, members=site.members, agent=member.agent)
+        ]
+        chosen = [(member, target) for member, target in asks if (member.node, target.dst, target.proto.name) in only]
+        if chosen and len(chosen) == len(asks):
+            whole.append([part])
+            continue
+        for member, target in chosen:
+            key = (site.name, member.agent)
+            sites[key] = Site(name=f"{site.name}/{member.node}", members=(member,), mapped=site.mapped)
+            wanted.setdefault(key, {}).setdefault(target.dst, []).append(target)
+    single = [
         [_Part(site=sites[key], targets=tuple(itertools.chain.from_iterable(chunk))) for chunk in chunks]
         for key, by_peer in wanted.items()
         if (chunks := _chunks(list(by_peer.values()), asked.wave))
     ]
-    return _side_by_side(parts)
+    return [*_side_by_side(single), *whole]
 
 
 def _all(asked: Asked, ways: Sequence[Way]) -> list[list[_Part]]:
@@ -188,7 +202,7 @@ def _peers(asked: Asked, site: Site, other: Site) -> list[_Part]:
     if other is site:
         count, each = _slices(asked, len(site.members) - 1)
         mesh = Mesh(protos=protos, families=asked.families, degree=each, sizes=(0, FULL_SIZE))
-        return [_Part(site=site, mesh=mesh)] * count
+        return [_Part(site=site, mesh=mesh, slice=number) for number in range(1, count + 1)]
     peers = [tuple(_targets(asked, protos, site, other, member)) for member in other.members]
     chunks = _chunks([targets for targets in peers if targets], asked.wave)
     return [_Part(site=site, targets=tuple(itertools.chain.from_iterable(chunk))) for chunk in chunks]

@@ -89,6 +89,21 @@ def test_what_was_stopped_goes_on_with_what_was_left() -> None:
     assert {pair for wave in again for pair in pairs_of(wave)} == left
 
 
+def test_a_wave_that_is_wanted_whole_stays_one_round_for_all() -> None:
+    one = site("n", 10)
+    asked = Asked(protocols=("tcp", "udp"), wave=3)
+    made = waves(asked=asked, ways=[(one, one)], run="r")
+    left = frozenset(pair for wave in made[1:] for pair in pairs_of(wave))
+    bad = next(iter(pairs_of(made[0])))
+    again = waves(asked=asked, ways=[(one, one)], run="s", only=Wanted(frozenset({(*bad, "udp")}), left))
+    (single,), *whole = again
+    assert (single[0].members[0].node, {(t.dst, t.proto.name) for t in single[1].targets}) == (
+        bad[0], {(bad[1], "udp")},
+    )  # fmt: skip
+    assert [round_.number for ((_, round_),) in whole] == [2, 3]
+    assert [pairs_of(wave) for wave in whole] == [pairs_of(wave) for wave in made[1:]]
+
+
 def test_a_resume_that_is_stopped_loses_nothing() -> None:
     before = Kept(version=2, pairs=(("a", "b", "tcp"), ("a", "c", "udp")), nodes=(), left={"a": ("d",), "b": ("c",)})
     assert wanted(before) == Wanted(
