@@ -68,7 +68,7 @@ def not_good(found: Any) -> dict[Key, str]:
 
 
 def assert_good(code: int, found: Any, told: str) -> bool:
-    """Nothing is bad. True where all is good; a machine too busy to measure may leave pairs of which it says just that."""
+    """Nothing is bad. True where all is good; on a machine too busy to measure pairs are left of which it says so."""
     left = not_good(found)
     assert set(left.values()) <= {"not_fit", "not_sent"}, (told, left)
     assert code == (2 if left else 0), told
