@@ -1,0 +1,129 @@
+"""What happens in clusters in mid-round: leaders and agents killed, nodes drained and joining. Rounds stay exact,
+memberships follow, nothing is called lost that was not (25 s each)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import pytest
+
+from tests.cluster.installed import AGENT, NODES, Installed, reach
+from tests.cluster.outside import NAMESPACE
+from topics.round_verdicts import RoundVerdict
+
+pytestmark = pytest.mark.timeout(900)
+# What a request to a pod that is gone, or is another's, may end with; none of it is a success.
+ENDED = {"target_gone", "wrong_peer", "refused", "reset", "unreachable", "timeout"}
+
+
+def exact(verdict: RoundVerdict) -> None:
+    assert verdict.planned == verdict.stored + verdict.unsent + verdict.declared_missing, verdict
+    assert (verdict.unexplained, verdict.duplicates) == (0, 0), verdict
+
+
+@contextmanager
+def under_way(release: Installed, task: str) -> Iterator[str]:
+    """The task's first round runs for a second or two when the block begins."""
+    with release.task(task) as key:
+
+        def running() -> bool:
+            (newest, *_) = release.status(key).get("history") or [{}]
+            began = newest.get("startTimeStamp")
+            return bool(began) and time.time() - datetime.fromisoformat(began).timestamp() > 2
+
+        release.cluster.wait(running, what=f"a round of {key}")
+        yield key
+
+
+def outcomes(release: Installed, verdict: RoundVerdict) -> dict[str, Counter[str]]:
+    """Node asked → outcome → requests of the round to its pod."""
+    sql = (
+        "SELECT dst_node, toString(outcome), count() FROM v_probe "
+        "WHERE round_id = {round:UInt64} GROUP BY dst_node, outcome"
+    )
+    found: dict[str, Counter[str]] = {}
+    for node, outcome, count in release.store.rows(sql, {"round": verdict.round_id}):
+        found.setdefault(node, Counter())[outcome] = count
+    return found
+
+
+def whole(release: Installed, key: str) -> list[RoundVerdict]:
+    """The task's final verdicts, once none is missing among them."""
+    found: list[RoundVerdict] = []
+
+    def all_there() -> bool:
+        found[:] = release.verdicts(key)
+        return [verdict.round for verdict in found] == list(range(1, len(found) + 1))
+
+    release.cluster.wait(all_there, what=f"every round of {key}")
+    return found
+
+
+def holds_good(release: Installed, nodes: tuple[str, ...] = NODES) -> None:
+    """A round among the agents that are there now succeeds, from and to each of these nodes."""
+    release.wait_members()
+    pairs = release.pairs(release.good(reach("after", endpoint=True)))
+    assert {(p.src_node, p.dst_node) for p in pairs} == {(a, b) for a in nodes for b in nodes if a != b}
+
+
+def test_when_the_leader_is_killed_no_round_is_lost_repeated_or_untold(release: Installed) -> None:
+    before = release.verdict_lines()
+    with under_way(release, reach("led", duration_s=4, rounds=3, endpoint=True)) as key:
+        leader = release.leader()
+        pod = release.cluster.json("get", "pod", leader, "-n", NAMESPACE)
+        container = next(c for c in pod["status"]["containerStatuses"] if c["name"] == "controller")
+        release.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container["containerID"])
+        verdicts = release.verdicts(key, rounds=3)
+        status = release.wait_done(key, rounds=3)
+    assert [verdict.round for verdict in verdicts] == [1, 2, 3]
+    for verdict in verdicts:
+        exact(verdict)
+        assert verdict.verdict != "fail", verdict.why
+    assert [item["roundNumber"] for item in status["history"]] == [3, 2, 1]
+    assert status["finish"] is True
+    told = [*before, *release.verdict_lines("--previous"), *release.verdict_lines()]
+    assert {line["RoundNumber"] for line in told if line["TaskName"] == "netreach.led"} == {1, 2, 3}
+
+
+def test_a_killed_agent_comes_back_and_what_it_owed_is_declared(release: Installed) -> None:
+    """The container's process is killed; its spool outlives it, its address too."""
+    with under_way(release, reach("killed", duration_s=8, endpoint=True)) as key:
+        pod = release.agent_pods()["node-3"]
+        release.cluster.nodes["node-3"].kill_container(pod["status"]["containerStatuses"][0]["containerID"])
+        (verdict,) = release.verdicts(key)
+    exact(verdict)
+    said = outcomes(release, verdict)
+    assert set(said["node-1"]) | set(said["node-2"]) == {"ok"}
+    assert set(said["node-3"]) <= ENDED | {"ok"}
+    assert [p for p in release.pairs(verdict) if p.dst_node != "node-3" and p.forward_lost + p.reverse_lost] == []
+    release.roll_out(f"daemonset/{AGENT}")
+    holds_good(release)
+
+
+def test_a_drained_nodes_agent_stays_and_what_ran_there_goes_on_elsewhere(release: Installed) -> None:
+    cluster = release.cluster
+    with release.task(reach("drained", rounds=-1, endpoint=True)) as key:
+        release.verdicts(key)
+        drain = ("drain", "node-2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s")
+        cluster.kubectl(*drain, timeout_s=130)
+        release.roll_out()
+        began = time.time()
+        cluster.wait(lambda: release.verdicts(key)[-1].start_us > began * 1e6, what="a round after the drain")
+        verdicts = whole(release, key)
+    cluster.kubectl("uncordon", "node-2")
+    for verdict in verdicts:
+        exact(verdict)
+        assert verdict.verdict != "fail", verdict.why
+    pods = cluster.json("get", "pods", "-n", NAMESPACE, "--field-selector=spec.nodeName=node-2,status.phase=Running")
+    assert [pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods["items"]] == [AGENT]
+
+
+def test_a_node_that_joins_is_patrolled(release: Installed) -> None:
+    added = release.cluster.add_node()
+    release.cluster.wait(lambda: added.name in release.agents(), what="an agent on the new node")
+    release.roll_out(f"daemonset/{AGENT}")
+    holds_good(release, (*NODES, added.name))
