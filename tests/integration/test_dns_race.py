@@ -151,18 +151,21 @@ def answering(path: Path3) -> Iterator[None]:
 def path(tmp_path: Path) -> Iterator[Path3]:
     lab = LabState.create(tmp_path / "base")
     names = [f"kp-{lab.id}-{part}" for part in ("ask", "nat", "dns")]
-    for name in names:
-        lab.register_namespace(name)
-        run_command(["ip", "netns", "add", name])
-        run_command(["ip", "-n", name, "link", "set", "lo", "up"])
-    made = Path3(*names)
-    wire(made)
-    # Who is where is known before: what waits for that is dropped when it is much.
-    made.run(made.asking, "ping", "-c", "1", "-q", BACKENDS[0])
-    made.run(made.asking, "ping", "-c", "1", "-q", BACKENDS[1])
-    with answering(made):
-        yield made
-    assert tear_down(lab).failures == []
+    try:
+        for name in names:
+            lab.register_namespace(name)
+            run_command(["ip", "netns", "add", name])
+            run_command(["ip", "-n", name, "link", "set", "lo", "up"])
+        made = Path3(*names)
+        wire(made)
+        # Who is where is known before: what waits for that is dropped when it is much.
+        made.run(made.asking, "ping", "-c", "1", "-q", BACKENDS[0])
+        made.run(made.asking, "ping", "-c", "1", "-q", BACKENDS[1])
+        with answering(made):
+            yield made
+    finally:
+        removed = tear_down(lab)
+    assert removed.failures == []
 
 
 def test_what_the_agent_says_of_a_pair_is_what_the_translating_kernel_did(path: Path3, tmp_path: Path) -> None:
