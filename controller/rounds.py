@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from controller.addressbook import AddressBook
+from controller.canary import canary_of
 from controller.members import Epoch
 from controller.resolve import resolve
 from controller.schedule import Timing
@@ -45,7 +46,9 @@ def load_of(task: Task) -> Load:
             rate=task.spec.requests_per_round / duration_s,
             timeout_ms=task.spec.timeout_ms,
             expect=Expect(
-                success_rate=1 - task.spec.thresholds.loss_rate, mean_delay_ms=task.spec.thresholds.mean_delay_ms
+                # What a canary loses is asked for: of its rounds the findings alone speak.
+                success_rate=0.0 if task.spec.canary_loss else 1 - task.spec.thresholds.loss_rate,
+                mean_delay_ms=task.spec.thresholds.mean_delay_ms,
             ),
         )
     spec = task.spec
@@ -76,6 +79,9 @@ def build_round(
     """Round ``number`` of a task, starting at ``start_us``, among the members of ``epoch``."""
     load = load_of(task)
     resolved = resolve(task, members=epoch.members, book=book)
+    loss_rate = task.spec.canary_loss if isinstance(task, NetPatrol) else 0.0
+    canary = canary_of(uid=task.metadata.uid, share=loss_rate, members=epoch.members)
+    alone = ("two nodes for the canary",) if loss_rate and canary is None else ()
     round_ = RoundScheduled(
         round_id=ids.round_id(task_uid=task.metadata.uid, number=number),
         number=number,
@@ -94,10 +100,11 @@ def build_round(
         targets=resolved.targets,
         http=resolved.http,
         dns=resolved.dns,
-        unresolved=resolved.unresolved,
+        unresolved=(*resolved.unresolved, *alone),
         cluster=cluster,
         spec=_public(to_plain(task.spec)),
         created_us=created_us,
+        canary=canary,
     )
     owed = share.planned(round_=round_, members=epoch.members)
     heaviest = max(owed.values(), default=0) / load.duration_s if load.duration_s else 0.0

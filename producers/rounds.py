@@ -18,6 +18,7 @@ from producers.journal import Account, Began, Ended, Finished, Journal, account
 from producers.membership import KnownMembers
 from producers.metrics import Metric, Metrics
 from producers.publish import Sender
+from producers.responder.canaries import Canaries
 from producers.schedule import Clock, Turns, refusal, shift_us, slack_us, start_monotonic_us
 from producers.share import Share
 from producers.sizes import with_real_sizes
@@ -49,6 +50,7 @@ class Parts:
     metrics: Metrics
     clock: Clock
     after_round: Callable[[], None]
+    canaries: Canaries | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -160,6 +162,8 @@ class Rounds:
             round_=round_, partition=followed.partition, offset=followed.offset, timestamp_ms=followed.timestamp_ms
         )
         self._runs[round_.round_id] = run
+        if self._parts.canaries is not None:
+            self._parts.canaries.heard(round_, now_us=now_us)
         if self._pending is not None:
             self._pending.append(run)
         else:

@@ -30,6 +30,7 @@ from producers.metrics import Metrics
 from producers.outbox import Outbox
 from producers.receipts import Receipts
 from producers.responder import serve
+from producers.responder.canaries import Canaries
 from producers.rounds import KEEP_US, Parts, Rounds
 from producers.schedule import Clock
 from producers.serving_account import ServingAccount
@@ -86,7 +87,15 @@ class Agent:
 
 
 def build(
-    *, config: Config, line: Line, load: Load, receipts: Receipts, spool: Spool, journal: Journal, incarnation: int
+    *,
+    config: Config,
+    line: Line,
+    load: Load,
+    receipts: Receipts,
+    spool: Spool,
+    journal: Journal,
+    incarnation: int,
+    canaries: Canaries | None = None,
 ) -> Agent:
     """Put the parts together; nothing runs yet."""
     clock, metrics, instrument = Clock(), Metrics(), Instrument(flavour=config.flavour)
@@ -115,6 +124,7 @@ def build(
             metrics=metrics,
             clock=clock,
             after_round=receiving.round_over,
+            canaries=canaries,
         )
     )
     outbox.on_settled = rounds.on_settled
@@ -161,7 +171,7 @@ async def run(config: Config, line: Line) -> None:
     incarnation = journal.next_incarnation(now_us=now_us)
     identity = config.identity
     log.info("event=agent_starts agent=%s node=%s incarnation=%d", identity.agent, identity.node, incarnation)
-    receipts = Receipts()
+    receipts, canaries = Receipts(), Canaries(agent=identity.agent)
     agent = build(
         config=config,
         line=line,
@@ -170,8 +180,9 @@ async def run(config: Config, line: Line) -> None:
         spool=spool,
         journal=journal,
         incarnation=incarnation,
+        canaries=canaries,
     )
-    async with _responding(config, incarnation, receipts), _health(agent):
+    async with _responding(config, incarnation, receipts, canaries), _health(agent):
         left = agent.rounds.recover()
         log.info("event=agent_listens spool_batches=%d unfinished_rounds=%d", len(spool), left)
         await _work(agent, stop)
@@ -225,7 +236,7 @@ async def _hear_rounds(agent: Agent) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _responding(config: Config, incarnation: int, receipts: Receipts) -> AsyncIterator[None]:
+async def _responding(config: Config, incarnation: int, receipts: Receipts, canaries: Canaries) -> AsyncIterator[None]:
     serving = config.serving
     responder = await serve(
         agent=config.identity.agent,
@@ -237,6 +248,7 @@ async def _responding(config: Config, incarnation: int, receipts: Receipts) -> A
         tcp_port=serving.tcp_port,
         udp_port=serving.udp_port,
         drops=serving.drop_udp,
+        canaries=canaries,
         tls=tls_context(serving),
         receipts=receipts,
     )

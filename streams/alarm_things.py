@@ -16,7 +16,7 @@ from topics.round_verdicts import Finding, RoundVerdict
 
 FEW = 5
 CRITICAL_LOSS = 0.01
-MANY, INSTRUMENT, TASK = "many", "instrument", "task"
+MANY, INSTRUMENT, TASK, CANARY = "many", "instrument", "task", "canary"
 _SHOWN = 8
 _LONGEST = 600
 # Kinds whose counts an agent that was not fit may have forged.
@@ -52,14 +52,15 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def of_network(self) -> bool:
         """Whether it takes a fit instrument to show it."""
-        return self.element not in (INSTRUMENT, TASK)
+        return self.element not in (INSTRUMENT, TASK, CANARY)
 
 
 def things(verdict: RoundVerdict) -> dict[str, Thing]:
     """What is wrong in a round, by alarm id."""
     mute = {a.node for a in verdict.accounts if a.planned and a.state not in ("finished", "unexpected")}
     unsaid = {*verdict.trust.unfit, *mute}
-    found = _network([f for f in verdict.findings if not (f.kind in _LOST and touches(f.element, unsaid))])
+    findings = [f for f in verdict.findings if f.kind != CANARY]
+    found = _network([f for f in findings if not (f.kind in _LOST and touches(f.element, unsaid))])
     if verdict.trust.grade != "good":
         text = f"instrument degraded: {'; '.join(verdict.trust.reasons)}"
         found.append(_thing(INSTRUMENT, "degraded", "warning", text))
@@ -68,7 +69,20 @@ def things(verdict: RoundVerdict) -> dict[str, Thing]:
         text = f"{verdict.task} {'fails' if verdict.verdict == 'fail' else 'cannot be told'}: {verdict.why}"
         because = tuple(_alarm_id(verdict.task, thing) for thing in found)
         found.append(msgspec.structs.replace(_thing(TASK, verdict.verdict, severity, text), because=because))
+    found += _canary(verdict, unsaid)
     return {_alarm_id(verdict.task, thing): thing for thing in found}
+
+
+def _canary(verdict: RoundVerdict, unsaid: Collection[str]) -> list[Thing]:
+    """That a loss made on purpose was not found; nothing where an agent of the two was not fit to show it."""
+    canary = verdict.canary
+    if canary is None or canary.reported or not {canary.src_node, canary.dst_node}.isdisjoint(unsaid):
+        return []
+    text = (
+        f"the canary was not found: {canary.dst_node} ignores {canary.share * 100:g} % of what {canary.src_node} "
+        "sends it by itself, and no finding says so; losses of the network may go unreported as well"
+    )
+    return [_thing(CANARY, "unreported", "critical", text)]
 
 
 def ends(element: str) -> list[str]:

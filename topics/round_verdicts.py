@@ -103,6 +103,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seen_rounds: int = 1
 
 
+class CanarySeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a round's canary: the `share` that one agent ignored of the other's, and whether it was found."""
+
+    src_node: str
+    dst_node: str
+    share: float
+    reported: bool
+
+
 class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Completeness of one agent's share: planned = stored + unsent + declared_missing + unexplained.
 
@@ -137,7 +146,7 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     `loss` counts all packets known of, `loss_ends` says from whose accounts. `forward_loss` and `reverse_loss` are of
     the pairs of which both ends have counted, None where there is none; packets of connections that never came about
     were lost nobody knows which way: they are in `loss` alone. `spec` and `created_us` are the task's, as of the round.
-    `unlocated` tells of losses that no finding explains.
+    `unlocated` tells of losses that no finding explains. A finding of kind `canary` is a loss that we made ourselves.
     """
 
     round_id: int
@@ -178,6 +187,7 @@ class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):
     created_us: int = 0
     spec: dict[str, Any] = {}
     unlocated: str = ""
+    canary: CanarySeen | None = None
 
 
 EXAMPLE = RoundVerdict(

@@ -113,6 +113,19 @@ class DnsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     race: bool = False
 
 
+class Canary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A loss that we make ourselves to see that it is reported: `dst` ignores `share` (0 to 1) of `src`'s datagrams.
+
+    Both are names of agents. Which ones it ignores follows from round and number of the request.
+    """
+
+    src: str
+    dst: str
+    src_node: str
+    dst_node: str
+    share: float
+
+
 class MembersRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which membership a round is made for: `count` members, `digest` as in mesh-members-v1."""
 
@@ -157,6 +170,7 @@ class RoundScheduled(Record, frozen=True, kw_only=True, tag="RoundScheduled"):
     created_us: int = 0
     only: tuple[str, ...] = ()
     follows: str = ""
+    canary: Canary | None = None
 
 
 class RoundCancelled(Record, frozen=True, kw_only=True, tag="RoundCancelled"):

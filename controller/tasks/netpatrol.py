@@ -56,6 +56,20 @@ class NetPatrolSpec:
             found=lambda spec: ", ".join(map(str, spec.sizes_bytes)),
             allowed="each size once",
         ),
+        Rule(
+            field="canaryLossRate",
+            cel="self.canaryLossRate == 0.0 || (self.degree == 0 && self.protocols == ['udp'])",
+            holds=lambda spec: not spec.canary_loss or (spec.degree == 0 and spec.protocols == ("udp",)),
+            found=lambda spec: f"protocols {', '.join(spec.protocols)} and degree {spec.degree}",
+            allowed="with a canary: protocols udp alone and degree 0",
+        ),
+        Rule(
+            field="canaryLossRate",
+            cel="self.canaryLossRate == 0.0 || self.canaryLossRate * double(self.requestsPerRound) >= 10.0",
+            holds=lambda spec: not spec.canary_loss or spec.canary_loss * spec.requests_per_round >= 10,
+            found=lambda spec: f"{spec.canary_loss:g} of {spec.requests_per_round} requests",
+            allowed="0, or at least ten requests lost in a round",
+        ),
     )
 
     protocols: tuple[str, ...] = list_of(
@@ -95,6 +109,14 @@ class NetPatrolSpec:
     dscp: int = integer("dscp", "Differentiated services code point of every packet.", default=0, maximum=63)
     ipv4: bool = boolean("ipv4", "Use IPv4 addresses.", default=True)
     ipv6: bool = boolean("ipv6", "Use IPv6 addresses.", default=False)
+    canary_loss: float = number(
+        "canaryLossRate",
+        "Makes a canary of the patrol: one agent ignores this share of another's requests by itself, and an alarm says "
+        "when that is not found. 0 = none.",
+        default=0,
+        minimum=0,
+        maximum=0.5,
+    )
     thresholds: Thresholds = nested("thresholds", "What is good.", Thresholds, absent={})
 
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from producers.receipts import Receipts
+from producers.responder.canaries import Canaries
 from producers.responder.http import HttpConnection, HttpService
 from producers.responder.own_drops import Drop, OwnDrops
 from producers.responder.tcp import EchoConnection, EchoService
@@ -53,6 +54,7 @@ class Responder:
         port: int,
         receipts: Receipts,
         drops: Sequence[Drop] = (),
+        canaries: Canaries | None = None,
     ) -> None:
         """Reflect UDP probes, all but those that `drops` takes. Raises OSError."""
         if drops:
@@ -69,6 +71,7 @@ class Responder:
                     receipts=receipts,
                     sessions=sessions,
                     drops=self._drops,
+                    canaries=canaries,
                 )
             )
 
@@ -122,6 +125,7 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
     tls: ssl.SSLContext | None,
     receipts: Receipts,
     drops: Sequence[Drop] = (),
+    canaries: Canaries | None = None,
     stream_addresses: Sequence[str] = (),
 ) -> Responder:
     """Listen on the data address (or several; '' = all interfaces). HTTP and TCP on `stream_addresses` where given.
@@ -147,7 +151,13 @@ async def serve(  # noqa: PLR0913 - the one entry; each argument is one listener
             )
         if udp_port:
             responder.open_udp(
-                agent=agent, incarnation=incarnation, addresses=addresses, port=udp_port, receipts=receipts, drops=drops
+                agent=agent,
+                incarnation=incarnation,
+                addresses=addresses,
+                port=udp_port,
+                receipts=receipts,
+                drops=drops,
+                canaries=canaries,
             )
     except OSError:
         await responder.close()

@@ -13,6 +13,7 @@ import time
 from producers.probes import marking, stamp
 from producers.probes.stamp_session import UNKNOWN, ReflectorSession
 from producers.receipts import Receipts
+from producers.responder.canaries import Canaries
 from producers.responder.own_drops import OwnDrops
 from topics.outcome import Proto
 
@@ -68,12 +69,14 @@ class Reflector:
         receipts: Receipts,
         sessions: Sessions,
         drops: OwnDrops | None = None,
+        canaries: Canaries | None = None,
     ) -> None:
         self._agent = agent
         self._incarnation = incarnation
         self._receipts = receipts
         self._sessions = sessions
         self._drops = drops
+        self._canaries = canaries
         self._loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -128,6 +131,10 @@ class Reflector:
         if request is None:
             return b""
         if self._drops is not None and self._drops.takes(request.agent):
+            return b""
+        if self._canaries is not None and self._canaries.takes(
+            round_id=request.round_id, agent=request.agent, seq=request.seq
+        ):
             return b""
         now_us = time.time_ns() // 1000
         came_us = came_us or now_us

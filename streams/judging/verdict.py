@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from streams.judging import pair_table, rules, summary, trust
 from streams.judging.away import lines_to, nodes_left
+from streams.judging.canary import with_canary
 from streams.judging.directions import Directions, Masks, directions
 from streams.judging.evidence import evidence
 from streams.judging.localise import Located, locate
@@ -75,6 +76,8 @@ def judge_among(
     failed = {node for r in reasons for node in r.nodes} - silent
     expected = {a.node for a in facts.accounts if a.state != "unexpected"}
     located = _located(facts, table, ways, unfit | left, memories)
+    found = _findings(facts, (*located.findings, *_blamed(facts, table, away)), told, unfit)
+    findings, canary = with_canary(found, round_.canary)
     verdict = RoundVerdict(
         round_id=round_.round_id,
         round=round_.number,
@@ -103,7 +106,7 @@ def judge_among(
         sent_delay=sent_delay,
         verdict_delay_s=max(0, at_us - facts.last_result_us) / 1e6 if facts.last_result_us else None,
         trust=graded,
-        findings=_findings(facts, (*located.findings, *_blamed(facts, table, away)), told, unfit),
+        findings=findings,
         accounts=facts.accounts,
         worst=summary.worst(table, ways),
         succeeded_nodes=tuple(sorted(expected - failed - silent)),
@@ -114,6 +117,7 @@ def judge_among(
         created_us=round_.created_us,
         spec=round_.spec,
         unlocated=located.unlocated,
+        canary=canary,
     )
     return Judged(verdict=verdict, memory=located.memory)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from controller.addressbook import AddressBook, SecretFiles
+from controller.canary import canary_of
 from controller.members import Epoch, seated
 from controller.resolve import Resolved, resolve
 from controller.rounds import build_round
@@ -11,7 +12,7 @@ from controller.tasks import Task, load_tasks
 from controller.tasks.problems import TaskFileErrors
 from tests.unit.controller.controller_world import ENDPOINT_ONLY, START, net_reach, report
 from topics import share
-from topics.mesh_members import digest
+from topics.mesh_members import Member, digest
 from topics.outcome import Layer, Proto
 from topics.task_rounds import FULL_SIZE, HttpRequest, RoundScheduled
 
@@ -277,3 +278,22 @@ def test_the_round_names_its_membership_and_its_deadline() -> None:
     assert (round_.members.epoch, round_.members.count, round_.members.digest) == (4, 3, digest(MEMBERS))
     assert round_.deadline_us == START + 60_000_000
     assert (round_.task, round_.kind, round_.cluster) == ("netreach/reach", "NetReach", "test")
+
+
+def test_a_canary_is_between_two_nodes_and_stays_there_when_others_come_and_go() -> None:
+    text = (
+        "apiVersion: kpatrol.io/v1beta1\nkind: NetPatrol\nmetadata: {name: a}\n"
+        "spec: {protocols: [udp], requestsPerRound: 100, canaryLossRate: 0.2}"
+    )
+    members = tuple(Member(slot=i, agent=f"a{i}", node=f"n{i // 2}", ipv4=f"10.0.0.{i}", udp_port=9) for i in range(8))
+    canary = canary_of(uid="u", share=0.2, members=members)
+    assert canary is not None
+    assert canary.src_node != canary.dst_node
+    ends = {canary.src, canary.dst}
+    for left in members:
+        rest = tuple(m for m in members if m != left)
+        assert (canary_of(uid="u", share=0.2, members=rest) == canary) == (left.agent not in ends)
+    assert canary_of(uid="u", share=0.2, members=members[:2]) is None
+    assert canary_of(uid="u", share=0.0, members=members) is None
+    alone = build(text)
+    assert (alone.canary, alone.unresolved, alone.expect.success_rate) == (None, ("two nodes for the canary",), 0.0)

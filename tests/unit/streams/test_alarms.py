@@ -9,7 +9,7 @@ from streams.round_store import MAX_VALUE_BYTES
 from streams.silences import Silence
 from topics import alarms
 from topics.alarms import AlarmRecord
-from topics.round_verdicts import EXAMPLE, AgentAccount, Finding, Loss, RoundVerdict, Trust
+from topics.round_verdicts import EXAMPLE, AgentAccount, CanarySeen, Finding, Loss, RoundVerdict, Trust
 
 
 def finding(element: str = "node-3", rate: float = 0.02) -> Finding:
@@ -269,3 +269,23 @@ def test_the_end_of_a_task_finds_its_row_and_no_other() -> None:
     assert step.value is not None
     rows[step.key] = step.value
     assert take_end(rows, EXAMPLE.task_uid, 9_000_000, 0).value is None
+
+
+def test_a_canary_that_is_not_found_in_two_rounds_is_an_alarm_and_one_that_is_found_alarms_nobody() -> None:
+    lost = CanarySeen(src_node="node-1", dst_node="node-2", share=0.2, reported=False)
+    sung = msgspec.structs.replace(lost, reported=True)
+    own = msgspec.structs.replace(finding("node-1>node-2", rate=0.2), kind="canary", direction="pair")
+    task = Task()
+    assert task.see(*(verdict(n, own, canary=sung) for n in (1, 2, 3))) == []
+    assert task.see(verdict(4, canary=lost)) == []
+    assert task.see(verdict(5, canary=lost)) == [("AlarmOpened", 1, "canary")]
+    assert task.last is not None
+    assert (task.last.kind, task.last.severity) == ("unreported", "critical")
+    assert "node-2 ignores 20 % of what node-1 sends it by itself" in task.last.sentence
+    assert task.see(verdict(6, own, canary=sung), verdict(7, own, canary=sung)) == [("AlarmClosed", 2, "canary")]
+
+
+def test_of_a_canary_at_an_unfit_agent_the_instrument_s_alarm_tells() -> None:
+    lost = CanarySeen(src_node="node-1", dst_node="node-2", share=0.2, reported=False)
+    weak = Trust(grade="degraded", reasons=("b: CPU throttled",), unfit=("node-2",))
+    assert Task().see(*(verdict(n, canary=lost, trust=weak) for n in (1, 2))) == [("AlarmOpened", 1, "instrument")]
