@@ -180,7 +180,14 @@ class Watchdog(threading.Thread):
 
     def _unpark(self) -> None:
         thread = self._app._consumer._thread
-        thread.thread_loop.call_soon_threadsafe(_check_errors, thread._consumer._coordinator)
+        try:
+            thread.thread_loop.call_soon_threadsafe(_check_errors, thread._consumer._coordinator)
+        except RuntimeError as error:
+            # The consumer's thread has crashed and its loop is closed: only a new process can go on, and were this
+            # to end the watchdog, nobody would see whether the old one ends.
+            log.critical("ending the process: the consumer's thread has ended: %s", error)
+            logging.shutdown()
+            self._end(EXIT_RESTART)
 
 
 def _check_errors(coordinator: Any) -> None:

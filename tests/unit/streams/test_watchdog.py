@@ -168,3 +168,15 @@ def test_an_ended_coordination_exits_so_that_the_process_is_started_again() -> N
     guard = watchdog(coordinator, ended)
     guard.look(guard._beat_s + 1)
     assert ended == [EXIT_RESTART]
+
+
+def test_a_parked_consumer_whose_thread_has_crashed_exits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    guard = watchdog(Coordinator(), ended)
+
+    def closed(*_: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    monkeypatch.setattr(guard._app._consumer._thread.thread_loop, "call_soon_threadsafe", closed)
+    guard.look(guard._beat_s + 1)
+    assert ended == [EXIT_RESTART]
