@@ -12,9 +12,11 @@ import msgspec
 
 from streams.judging.trust import TAKEN_BACK, Fitness
 from streams.rounds import Finished, RoundState, Share
+from topics.round_progress import AGENT_DIED
 from topics.round_verdicts import AgentAccount
 
 _GREATEST = ("lateness_p99_us", "loop_lag_max_us", "resident_bytes", "cpu_peak_us")
+AGENT_REPLACED = f"{AGENT_DIED}: its pod was replaced, its spool with it"
 Due = Literal["nothing", "provisional", "final"]
 
 
@@ -47,21 +49,22 @@ def _account(state: RoundState, share: Share, planned: int | None, node: str | N
         declared_missing=missing,
         unexplained=unexplained,
         cause=", ".join(causes),
-        state=_agent_state(share, planned),
+        state=_agent_state(state, share, planned),
         **_said(told, unsent_causes),
     )
 
 
 def _unsent(share: Share, *, room: int) -> dict[str, int]:
     """Requests not sent, by cause. An incarnation whose spool was new (the pod was replaced) knows nothing of the one
-    before and tells once more what that one sent or did not: later ones fill what the first has left of the share. The
-    first is taken at its word, so that an account that does not add up shows."""
+    before: it sends what that one, stopping, has told as unsent, and tells once more what that one sent. So all of them
+    together fill what the rows leave of the share. A single one is taken at its word, so that an account that does not
+    add up shows."""
     causes: Counter[str] = Counter()
-    for number, run in enumerate(share.runs):
+    for run in share.runs:
         if run.finished is None:
             continue
         unsent = run.finished.unsent
-        left = unsent if number == 0 else min(unsent, max(0, room - causes.total()))
+        left = unsent if len(share.runs) == 1 else min(unsent, max(0, room - causes.total()))
         for cause, count in [*run.finished.unsent_causes.items(), ("", unsent)]:
             taken = min(count, left)
             left -= taken
@@ -90,13 +93,18 @@ def _cause(state: RoundState, share: Share) -> str:
         return share.gone[1] or "agent gone"
     if state.head.cancelled is not None and state.past_deadline:
         return "cancelled"
-    return ""
+    return AGENT_REPLACED if _replaced(share, passed=_sink_has_passed(state)) else ""
 
 
-def _agent_state(share: Share, planned: int | None) -> str:
+def _replaced(share: Share, *, passed: bool) -> bool:
+    """An incarnation left rows and its account never comes: its spool went with its pod; a later one has told."""
+    return passed and share.last_finished and not share.finished
+
+
+def _agent_state(state: RoundState, share: Share, planned: int | None) -> str:
     if planned is None:
         return "unexpected"
-    if share.finished:
+    if share.finished or _replaced(share, passed=_sink_has_passed(state)):
         return "finished"
     if share.gone is not None:
         return "gone"
@@ -141,7 +149,7 @@ def _settled(share: Share, owed: int, *, passed: bool, given_up: bool) -> bool:
     explained = owed == share.rows + sum(
         run.finished.unsent + run.finished.declared_missing - run.finished.further for run in told if run.finished
     )
-    return share.finished or explained or share.gone is not None or given_up
+    return share.finished or explained or share.gone is not None or given_up or _replaced(share, passed=passed)
 
 
 def _sink_has_passed(state: RoundState) -> bool:

@@ -83,6 +83,11 @@ class Share(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return bool(self.runs) and all(run.finished is not None for run in self.runs)
 
     @property
+    def last_finished(self) -> bool:
+        """The last incarnation has told its account, whatever became of those before."""
+        return bool(self.runs) and self.runs[-1].finished is not None
+
+    @property
     def reported(self) -> bool:
         """At least one incarnation has told its account."""
         return any(run.finished is not None for run in self.runs)

@@ -222,6 +222,27 @@ def test_a_replaced_pod_that_knows_nothing_of_the_one_before_tells_nothing_twice
     assert (killed.unsent, killed.unexplained, killed.unsent_causes) == (300, 0, {"late": 300})
 
 
+def test_what_a_stopped_agent_left_unsent_is_sent_by_the_pod_that_replaces_it() -> None:
+    farewell = finished("a", sent=300, rows=300, batches=1, unsent=700, unsent_causes={"agent_stopped": 700})
+    resumed = finished("a", incarnation=2, sent=600, rows=600, batches=1, unsent=400, unsent_causes={"late": 400})
+    state = after([SCHEDULED, stored(("a", 1, 0, 300), ("a", 2, 0, 600)), farewell, resumed])
+    replaced = accounts(state)["a"]
+    assert (replaced.stored, replaced.unsent, replaced.unexplained) == (900, 100, 0)
+
+
+def test_a_pod_replaced_without_a_word_is_settled_once_the_sink_has_passed_the_deadline() -> None:
+    other = [stored(("a", 1, 0, 300), ("a", 2, 0, 500), ("b", 1, 0, 1000)), finished("b", batches=1)]
+    resumed = finished("a", incarnation=2, sent=500, rows=500, batches=1, unsent=100, unsent_causes={"late": 100})
+    events = [SCHEDULED, *other, resumed, deadline(p0=40)]
+    assert due(after(events)) == "provisional", "its account may still come"
+    state = after([*events, stored(("b", 1, 0, 1000), next_offset=40)])
+    assert due(state) == "final"
+    account = accounts(state)["a"]
+    assert (account.stored, account.unsent, account.declared_missing, account.unexplained) == (800, 100, 100, 0)
+    assert account.state == "finished"
+    assert "its pod was replaced" in account.cause
+
+
 def test_one_incarnation_that_tells_too_much_shows() -> None:
     told = finished("a", sent=700, unsent=400, batches=1, unsent_causes={"stopped": 400})
     assert accounts(after([SCHEDULED, stored(("a", 1, 0, 700)), told]))["a"].unexplained == -100
