@@ -160,7 +160,8 @@ def test_a_stall_of_the_server_shows_in_the_time_from_the_planned_moment(lab: An
         assert total_us[int(len(rows) * 0.99)] > 1_300_000
         # By its own clock one request alone was slow: all that the naive measure would show.
         own_us = sorted(row.dur_us for row in rows)
-        assert own_us[-1] >= 1_400_000
+        # The server's loop sleeps in whole milliseconds, and begins before our clock is read.
+        assert own_us[-1] >= 1_390_000
         assert own_us[int(len(rows) * 0.99)] < 700_000
         # The requests due in the stall's first second waited for longer than its rest.
         assert sum(total > 400_000 for total in total_us) > 150
