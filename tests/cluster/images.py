@@ -116,8 +116,8 @@ def _kafka(cache: Path, say: Say) -> Layer:
     java, start = find_java().resolve().parents[1], ROOT / "deploy" / "kafka" / "start.sh"
 
     def make(work: Path) -> Mapping[str, Path]:
-        # Debian keeps Java's settings elsewhere and links to them.
-        run_command(["cp", "-rL", str(java), str(work / "java")], timeout_s=_TIMEOUT_S)
+        # Debian keeps Java's settings elsewhere and links to them; some links of the bare runtime lead nowhere.
+        shutil.copytree(java, work / "java", ignore_dangling_symlinks=True)
         return {"opt/java": work / "java", "opt/kafka/libs": jars, "opt/kafka/start.sh": start}
 
     return _cached(cache, "kafka", [str(java), jars.name, start.read_text()], make, say)
