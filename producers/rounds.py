@@ -142,7 +142,7 @@ class Rounds:
             if run is not None and not run.begun:
                 task.cancel()
             elif run is not None:
-                run.stop("agent stopped", cause="agent_stopped")
+                run.stop("agent stopped", cause=round_progress.UNSENT_STOPPED)
         self.turns.look_again()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=patience_s)

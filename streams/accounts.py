@@ -50,6 +50,7 @@ def _account(state: RoundState, share: Share, planned: int | None, node: str | N
         unexplained=unexplained,
         cause=", ".join(causes),
         state=_agent_state(state, share, planned),
+        incarnations=max(1, len(share.runs)),
         **_said(told, unsent_causes),
     )
 

@@ -15,6 +15,8 @@ from topics.task_rounds import Record, RoundCancelled, RoundScheduled
 # How a cause begins (AgentGone, declared_missing) where the agent itself is missing, and the one where it said so.
 AGENT_DIED = "agent died"
 AGENT_STOPPED = f"{AGENT_DIED}: it was stopped"
+# The cause of requests that an agent left unsent because it was told to stop.
+UNSENT_STOPPED = "agent_stopped"
 
 
 class StoredBatch(msgspec.Struct, frozen=True, array_like=True):

@@ -116,7 +116,8 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Completeness of one agent's share: planned = stored + unsent + declared_missing + unexplained.
 
     Below `state`: what the agent said of itself, and what its node's kernel counted meanwhile. `finished_us` is when it
-    did, 0 where it never did; `cpu_peak_us` its CPU time in its busiest second.
+    did, 0 where it never did; `cpu_peak_us` its CPU time in its busiest second. `incarnations` took part one after the
+    other: more than one where its pod was replaced in the round.
     """
 
     agent: str
@@ -138,6 +139,7 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     finished_us: int = 0
     clock_offset_us: int | None = None
     node_counters: NodeCounters | None = None
+    incarnations: int = 1
 
 
 class RoundVerdict(Record, frozen=True, kw_only=True, tag="RoundVerdict"):

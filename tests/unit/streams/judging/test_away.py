@@ -13,6 +13,8 @@ from topics.round_verdicts import RoundVerdict
 STOPPED = {"stored": 100, "declared_missing": 200, "cause": "agent died: it was stopped", "state": "gone"}
 UNHEARD = STOPPED | {"cause": "agent died: no report for 3 intervals of 5 s"}
 BEGAN_AGAIN = {"stored": 250, "declared_missing": 50, "cause": "agent died"}
+REPLACED = {"incarnations": 2}
+FAREWELL = {"stored": 250, "unsent": 50, "unsent_causes": {"agent_stopped": 50}}
 GOOD: dict[str, Any] = {}
 LOST = {"failed": {"timeout": 60}, "packets_lost": 60}
 
@@ -41,6 +43,8 @@ def verdict(pairs: PairTable, account: dict[str, Any]) -> RoundVerdict:
         (STOPPED, {"failed": {"refused": 60}}),
         (UNHEARD, {"failed": {"refused": 60}}),
         (BEGAN_AGAIN, {"failed": {"refused": 30, "target_gone": 20}}),
+        (REPLACED, {"failed": {"timeout": 20, "wrong_peer": 40}, "packets_lost": 20}),
+        (FAREWELL, LOST),
         (GOOD, {"failed": {"target_gone": 20, "timeout": 10}, "packets_lost": 10}),
     ],
 )
