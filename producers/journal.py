@@ -36,6 +36,7 @@ class Began(_Line, frozen=True, kw_only=True, tag="began"):
     deadline_us: int
     asked_rate: float
     at_us: int
+    replaced: bool = False
 
 
 class Sealed(_Line, frozen=True, kw_only=True, tag="sealed"):
@@ -191,6 +192,7 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
         task=began.task,
         trace_id=ended.trace_id,
         began_us=began.at_us,
+        replaced=began.replaced,
     )
 
 

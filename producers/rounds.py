@@ -7,13 +7,14 @@ deadline, the end of the agent.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from producers.batches import source_address
+from producers.config import Config
 from producers.journal import Account, Began, Ended, Finished, Journal, account
 from producers.membership import KnownMembers
 from producers.metrics import Metric, Metrics
@@ -26,6 +27,7 @@ from producers.spool import Entry
 from producers.underload import Bench, run_share
 from topics import round_progress
 from topics.follow import Followed
+from topics.mesh_members import Member
 from topics.share import Stream, share, taking_part
 from topics.task_rounds import RoundCancelled, RoundScheduled, TaskRound
 
@@ -65,6 +67,7 @@ class Run:
     note: str = ""
     cause: str = ""
     begun: bool = False
+    replaced: bool = False
 
     def stop(self, note: str, *, cause: str) -> None:
         """Send nothing more; the first reason counts. What is then unsent has that cause."""
@@ -200,9 +203,11 @@ class Rounds:
             )
 
     async def _run(self, run: Run) -> None:
-        streams = await self._streams(run.round_)
-        if streams is None:
+        members = await self._members(run.round_)
+        if members is None:
             return
+        streams = self._streams(run.round_, members)
+        run.replaced = moved(config=self._parts.bench.config, members=members)
         await self._until(run.round_.start_us - PREPARE_US, run)
         clock, round_ = self._parts.clock, run.round_
         start_us = start_monotonic_us(
@@ -229,7 +234,8 @@ class Rounds:
             self._parts.after_round()
             await self._conclude(owner)
 
-    async def _streams(self, round_: RoundScheduled) -> tuple[Stream, ...] | None:
+    async def _members(self, round_: RoundScheduled) -> tuple[Member, ...] | None:
+        """The round's membership; None where it does not come in time, or this agent takes no part."""
         agent = self._parts.bench.config.identity.agent
         left_us = round_.deadline_us - self._parts.clock.wall_us()
         try:
@@ -241,7 +247,10 @@ class Rounds:
         if all(member.agent != agent for member in taking_part(round_=round_, members=members)):
             log.debug("event=round_passed_over round=%d why='not a member'", round_.round_id)
             return None
-        streams = share(round_=round_, members=members, agent=agent)
+        return members
+
+    def _streams(self, round_: RoundScheduled, members: tuple[Member, ...]) -> tuple[Stream, ...]:
+        streams = share(round_=round_, members=members, agent=self._parts.bench.config.identity.agent)
         return with_real_sizes(
             streams=streams, source_address=source_address(streams=streams, serving=self._parts.bench.config.serving)
         )
@@ -270,6 +279,7 @@ class Rounds:
             deadline_us=round_.deadline_us,
             asked_rate=round_.rate * len(streams),
             at_us=parts.clock.wall_us(),
+            replaced=run.replaced,
         )
         try:
             kept = parts.journal.begin(began)
@@ -320,6 +330,13 @@ class Rounds:
         parts.journal.forget(now_us=parts.clock.wall_us(), keep_us=KEEP_US)
         parts.metrics.add("rounds_finished_total")
         _tell(owner.account, finished)
+
+
+def moved(*, config: Config, members: Iterable[Member]) -> bool:
+    """Whether the membership tells peers of another pod of this agent, or of other addresses, than it has. Pure."""
+    identity, serving = config.identity, config.serving
+    here = (identity.pod, serving.ipv4, serving.ipv6)
+    return any(m.agent == identity.agent and (m.pod, m.ipv4, m.ipv6) != here for m in members)
 
 
 def _names(began: Began) -> tuple[int, str, int]:

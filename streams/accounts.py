@@ -85,6 +85,7 @@ def _said(told: Sequence[Finished], unsent_causes: Mapping[str, int]) -> dict[st
         "finished_us": max(f.at_us for f in told),
         "clock_offset_us": told[-1].clock_offset_us,
         "node_counters": told[-1].node_counters,
+        "replaced": any(f.replaced for f in told),
     }
 
 

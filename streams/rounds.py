@@ -48,6 +48,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     node_counters: NodeCounters | None = None
     cpu_peak_us: int = 0
     further: int = 0
+    replaced: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -251,6 +252,7 @@ def _finished(share: Share, event: AgentFinished) -> Share:
         conntrack_share=_share_of(event.condition.conntrack_entries, event.condition.conntrack_max),
         clock_offset_us=event.clock_offset_us,
         node_counters=event.node_counters,
+        replaced=event.replaced,
     )
     runs = {run.incarnation: run for run in share.runs}
     run = runs.get(event.incarnation) or Run(incarnation=event.incarnation)

@@ -100,6 +100,8 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     lost, with the cause ("spool evicted", "agent died", "cancelled"). `lateness` is sent minus planned time.
     Published by the next incarnation where the one that ran the round died (`incarnation` is the one that ran).
     `trace_id` (32 hex digits) is that of the share's requests, empty where the agent died; `began_us` when it began.
+    `replaced`: the round's membership names another pod or other addresses than this agent's, so its peers asked where
+    it was no more.
     """
 
     task_uid: str
@@ -134,6 +136,7 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     task: str = ""
     trace_id: str = ""
     began_us: int = 0
+    replaced: bool = False
 
 
 class AgentGone(Record, frozen=True, kw_only=True, tag="AgentGone"):

@@ -121,7 +121,7 @@ def of_pairs(
         certain = (sent - pairs.outcome_counts(DEFINITE)) / np.maximum(sent, 1) < expect.success_rate - ROUNDING
         head = f"{int(below.sum())} of {plural(len(pairs), 'pair')} below the success rate asked"
         order = np.lexsort((np.arange(len(rate)), rate))
-        names = [_failed(pairs, int(i), float(rate[i])) for i in order[: int(below.sum())][:3]]
+        names = [_failed(pairs, int(i), float(rate[i])) for i in order[below[order]][:3]]
         text = f"{head} ({percent(expect.success_rate)}): {_more(names, int(below.sum()))}"
         yield _reason(pairs, text, below, doubt=touched & ~certain)
     mean = pairs.counts("sent_us_sum") / np.maximum(ok, 1)

@@ -11,6 +11,7 @@ once (debootstrap), the dependencies half a minute when constraints.txt changes,
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -125,17 +126,20 @@ def _kafka(cache: Path, say: Say) -> Layer:
 
 def _cached(cache: Path, kind: str, key: Iterable[str], make: Callable[[Path], Mapping[str, Path]], say: Say) -> Layer:
     name = f"{kind}-{hashlib.sha256(repr(list(key)).encode()).hexdigest()[:16]}"
-    found = read_layer(cache / f"{name}.tar")
-    if found is not None:
-        return found
-    say(f"image layer {name}: making it")
-    with _work_folder(cache) as work:
-        layer = write_layer(cache / f"{name}.tar", contents=make(work))
-    # Two of a kind stay: two branches of the code may be worked on in turn.
-    for old in sorted(cache.glob(f"{kind}-*.tar"), key=lambda p: p.stat().st_mtime)[:-2]:
-        old.unlink()
-        old.with_suffix(".sha256").unlink(missing_ok=True)
-    return layer
+    # Two clusters that start at once make it once.
+    with (cache / f".{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = read_layer(cache / f"{name}.tar")
+        if found is not None:
+            return found
+        say(f"image layer {name}: making it")
+        with _work_folder(cache) as work:
+            layer = write_layer(cache / f"{name}.tar", contents=make(work))
+        # Two of a kind stay: two branches of the code may be worked on in turn.
+        for old in sorted(cache.glob(f"{kind}-*.tar"), key=lambda p: p.stat().st_mtime)[:-2]:
+            old.unlink()
+            old.with_suffix(".sha256").unlink(missing_ok=True)
+        return layer
 
 
 @contextmanager

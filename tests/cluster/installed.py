@@ -114,7 +114,8 @@ class Installed:
         return self.status(key)
 
     def verdicts(self, key: str, *, rounds: int = 1, timeout_s: float = 180.0) -> list[RoundVerdict]:
-        """The final verdicts of the task that is there now, oldest first, once there are that many."""
+        """The final verdicts of the task that is there now, oldest first, once there are that many rounds with one; of
+        a round told again (records that came late) the newest."""
         uid = str(self.cluster.json("get", key)["metadata"]["uid"])
         found: list[RoundVerdict] = []
 
@@ -123,7 +124,8 @@ class Installed:
                 told = self.store.verdicts(task=key)
             except CannotRead:
                 return False
-            found[:] = sorted((v for v in told if v.final and v.task_uid == uid), key=lambda v: v.round)
+            final = sorted((v for v in told if v.final and v.task_uid == uid), key=lambda v: (v.round, v.revision))
+            found[:] = {v.round: v for v in final}.values()
             return len(found) >= rounds
 
         self.cluster.wait(come, what=f"{rounds} final verdicts of {key}", timeout_s=timeout_s)

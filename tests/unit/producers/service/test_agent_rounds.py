@@ -100,6 +100,21 @@ def test_rounds_of_others_and_rounds_past_are_left_alone(tmp_path: Path) -> None
     play(scene)
 
 
+@pytest.mark.parametrize("before", [{"pod": "agent-abcde"}, {"ipv4": "127.0.0.99"}, {"ipv6": "fd00::1"}])
+def test_who_is_not_where_the_membership_says_tells_so(tmp_path: Path, before: dict[str, str]) -> None:
+    async def scene() -> None:
+        former = (replace(CHUNK.members[0], **before), *CHUNK.members[1:])
+        chunk = chunks(group="default", epoch=2, at_us=0, members=former)[0]
+        async with staged(tmp_path) as stage:
+            stage.members.add(chunk)
+            ref = MembersRef(group="default", epoch=2, digest=chunk.digest, count=3)
+            stage.hear(a_round(number=1), replace(a_round(number=2), members=ref))
+            told = {account.round_id: account.replaced for account in await stage.accounts(2)}
+            assert told == {101: False, 102: True}
+
+    play(scene)
+
+
 def test_a_round_waits_for_its_membership(tmp_path: Path) -> None:
     async def scene() -> None:
         newer = chunks(group="default", epoch=5, at_us=0, members=CHUNK.members[:2])[0]

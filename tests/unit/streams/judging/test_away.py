@@ -14,6 +14,7 @@ STOPPED = {"stored": 100, "declared_missing": 200, "cause": "agent died: it was 
 UNHEARD = STOPPED | {"cause": "agent died: no report for 3 intervals of 5 s"}
 BEGAN_AGAIN = {"stored": 250, "declared_missing": 50, "cause": "agent died"}
 REPLACED = {"incarnations": 2}
+MOVED = {"replaced": True}
 FAREWELL = {"stored": 250, "unsent": 50, "unsent_causes": {"agent_stopped": 50}}
 GOOD: dict[str, Any] = {}
 LOST = {"failed": {"timeout": 60}, "packets_lost": 60}
@@ -44,6 +45,7 @@ def verdict(pairs: PairTable, account: dict[str, Any]) -> RoundVerdict:
         (UNHEARD, {"failed": {"refused": 60}}),
         (BEGAN_AGAIN, {"failed": {"refused": 30, "target_gone": 20}}),
         (REPLACED, {"failed": {"timeout": 20, "wrong_peer": 40}, "packets_lost": 20}),
+        (MOVED, {"failed": {"timeout": 90, "unreachable": 10}, "packets_lost": 90}),
         (FAREWELL, LOST),
         (GOOD, {"failed": {"target_gone": 20, "timeout": 10}, "packets_lost": 10}),
     ],
@@ -70,6 +72,11 @@ def test_a_failure_among_those_who_were_there_still_fails_the_round() -> None:
     assert made.failed_nodes == ("node-1",)
     assert made.loss.lost == 60
     assert [(f.element, f.direction) for f in made.findings] == [("node-1>node-2", "pair")]
+
+
+def test_the_pairs_that_are_named_are_those_that_failed_the_round() -> None:
+    made = verdict(others(elsewhere={"failed": {"timeout": 10}}, failed={"refused": 60}), STOPPED)
+    assert "1 of 12 pairs below the success rate asked (100 %): node-1 → node-2 http" in made.why
 
 
 @pytest.mark.parametrize("ended", [LOST, {"failed": {"timeout": 100}, "packets_lost": 100}])
