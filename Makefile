@@ -43,14 +43,14 @@ test: ## every tier: unit, integration (real Kafka, ClickHouse engine, namespace
 	@$(PYTHON) kpatrol/preflight.py test$(if $(filter no,$(CLUSTER)),-without-cluster)
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest tests/unit tests/integration
+	@$(BIN)/python -m pytest tests/unit tests/integration --durations=15
 	@$(if $(filter no,$(CLUSTER)),true,$(MAKE) --no-print-directory cluster)
 
 cluster: ## real Kubernetes in network namespaces; as root; builds it with Go the first time (15 minutes)
 	@$(PYTHON) kpatrol/preflight.py cluster
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/python -m tests.cluster build
-	@$(BIN)/python -m pytest tests/cluster
+	@$(BIN)/python -m pytest tests/cluster --durations=15
 
 bench: ## measurements with a budget, side by side with their peers; writes bench/RESULTS.md
 	@$(PYTHON) kpatrol/preflight.py bench
