@@ -2,8 +2,8 @@
 
 Fills raw through the table's own insert (57 M rows: 100 nodes × 99 × 4 protocols × 1,440 rounds), rolls it up, copies
 its day backwards for the long-term tables (30 days of hours, a year of nodes' hours and pairs' days), then asks every
-dashboard panel and what `kpatrol history` asks. Prints disk per row and the best of three times, against the goals.
-`--small` is 1 M rows. `--folder` keeps the data there, and takes what is there already.
+dashboard panel, what `kpatrol history` asks and what the page shows. Prints disk per row and the best of three times,
+against the goals. `--small` is 1 M rows. `--folder` keeps the data there, and takes what is there already.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from bench.sink import PASSWORD
 from dashboards.boards.all_boards import BOARDS
 from dashboards.macros import ALL, Range, expand
 from kpatrol.reading.history import Question, query, source
+from kpatrol.reading.store import Store
+from kpatrol.ui import facts
 from streams.clickhouse import ClickHouse
 from streams.migrate import Migration, Values
 from streams.rollup import RollUp
@@ -34,8 +36,8 @@ KEPT = "filled"
 
 
 @contextmanager
-def engine(folder: Path) -> Iterator[ClickHouse]:
-    """The endpoint over `folder`, as `python -m kpatrol.endpoint` starts it."""
+def engine(folder: Path) -> Iterator[str]:
+    """The endpoint over `folder`, as `python -m kpatrol.endpoint` starts it: its URL."""
     password = folder / "password"
     password.write_text(PASSWORD)
     command = [
@@ -52,7 +54,7 @@ def engine(folder: Path) -> Iterator[ClickHouse]:
     assert process.stdout is not None
     try:
         port = process.stdout.readline().split("http://127.0.0.1:")[1].split()[0]
-        yield ClickHouse(url=f"http://writer@127.0.0.1:{port}/kpatrol", password=PASSWORD, timeout_s=900)
+        yield f"http://writer@127.0.0.1:{port}/kpatrol"
     finally:
         process.terminate()
         process.wait()
@@ -140,6 +142,20 @@ def histories(clickhouse: ClickHouse, *, nodes: int, now: datetime) -> list[tupl
     return [(f"history: {what}", asked(clickhouse, question), goal) for what, question, goal in questions]
 
 
+def pages(store: Store, *, nodes: int, now: datetime) -> list[tuple[str, float, float]]:
+    """(what, best ms, goal ms) of what the page asks: a round's matrix, and an hour of a pair that is clicked on."""
+    task, src, dst = "netpatrol/mesh", node(7 % nodes), node(1)
+    since = (now - timedelta(hours=1)).isoformat()
+    last = facts.rounds(store, task=task)[0]
+    chosen = {"round_id": int(last["round_id"]), "round_at": last["round_at"]}
+    asked: list[tuple[str, Callable[[], object], float]] = [
+        ("rounds of a task", lambda: facts.rounds(store, task=task), PANEL_MS),
+        ("a round's matrix", lambda: facts.mesh(store, **chosen), MESH_MS),
+        ("a pair, both ways", lambda: facts.pair(store, task=task, src=src, dst=dst, since=since), PANEL_MS),
+    ]
+    return [(f"page: {what}", best_ms(ask), goal) for what, ask, goal in asked]
+
+
 # How long a range each board is asked for: Grafana's default for it, as far as there is data.
 RANGES = {"kpatrol-trends": timedelta(days=90), "kpatrol-mesh": timedelta(days=1), "kpatrol-pair": timedelta(days=1)}
 
@@ -174,24 +190,30 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / KEPT
     try:
-        with engine(folder) as clickhouse:
+        with engine(folder) as url:
+            clickhouse = ClickHouse(url=url, password=PASSWORD, timeout_s=900)
             clickhouse.wait_ready(timeout_s=60)
             if not kept.exists():
                 now = datetime.now(UTC).replace(second=0, microsecond=0)
                 make(clickhouse, nodes=nodes, rounds=rounds, now=now)
                 kept.write_text(now.isoformat())
-            return report(clickhouse, nodes=nodes, now=datetime.fromisoformat(kept.read_text()))
+            store = Store(url=url, password=PASSWORD)
+            try:
+                return report(clickhouse, store, nodes=nodes, now=datetime.fromisoformat(kept.read_text()))
+            finally:
+                store.close()
     finally:
         if options.folder is None:
             shutil.rmtree(folder)
 
 
-def report(clickhouse: ClickHouse, *, nodes: int, now: datetime) -> int:
+def report(clickhouse: ClickHouse, store: Store, *, nodes: int, now: datetime) -> int:
     """Ask everything; the exit code, 0: a goal missed is told, not a failure."""
     per_row = bytes_a_row(clickhouse)
     print(f"disk: {sizes(clickhouse)}")
     print(f"a stored request takes {per_row:.2f} B, goal {GOAL_BYTES} B: ratio {per_row / GOAL_BYTES:.2f}")
-    taken = histories(clickhouse, nodes=nodes, now=now) + panels(clickhouse, nodes=nodes, now=now)
+    taken = histories(clickhouse, nodes=nodes, now=now) + pages(store, nodes=nodes, now=now)
+    taken += panels(clickhouse, nodes=nodes, now=now)
     for what, ms, goal in taken:
         print(f"{ms:7.0f} ms, goal {goal:.0f}{'' if ms <= goal else ' MISSED'}: {what}")
     missed = sum(ms > goal for _, ms, goal in taken)
