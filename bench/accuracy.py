@@ -28,7 +28,7 @@ from streams.alarm_things import INSTRUMENT
 from streams.judging import cover, memory, scope, stats
 from streams.judging.localise import SURE, Located, locate
 from streams.judging.memory import Memory
-from streams.malloc import keep_freed_memory
+from streams.memory import keep_freed_memory
 from topics.alarms import AlarmOpened
 from topics.round_verdicts import EXAMPLE, Trust
 from topics.task_rounds import FULL_SIZE

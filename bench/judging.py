@@ -20,7 +20,7 @@ from streams.judging.directions import directions
 from streams.judging.evidence import Evidence, evidence
 from streams.judging.localise import locate
 from streams.judging.pair_table import PairTable
-from streams.malloc import keep_freed_memory
+from streams.memory import keep_freed_memory
 
 _pa: Any = pa
 

@@ -18,6 +18,7 @@ import faust
 import uvloop
 
 from streams.config import StreamsConfig
+from streams.memory import settle
 from streams.metrics import Metrics
 from streams.parts import EXIT_RESTART, Hold, Parts
 from topics.connection import KafkaConnection
@@ -142,5 +143,6 @@ def main(*, service: str, config: StreamsConfig) -> NoReturn:
     worker.spinner = None
     watchdog.start()
     unassigned.watch()
+    settle()
     worker.execute_from_commandline()
     sys.exit(0)

@@ -25,7 +25,7 @@ from streams.judge_rounds import Judge
 from streams.judging import pair_table, served
 from streams.judging.pair_table import PairTable
 from streams.judging.served import Served
-from streams.malloc import keep_freed_memory
+from streams.memory import keep_freed_memory
 from streams.parts import Parts
 from streams.publish import Publisher
 from streams.round_store import RoundStore, RoundTable

@@ -4,7 +4,7 @@ import pytest
 
 from bench.accuracy import REPORTED_SEED, Case, cases, healthy_day, trial
 from streams.judging.stats import wilson
-from streams.malloc import keep_freed_memory
+from streams.memory import keep_freed_memory
 
 pytestmark = pytest.mark.soak
 SEED = REPORTED_SEED + 5_000_000
