@@ -13,6 +13,6 @@ FROM
     -- Repeats go by identity. What follows from the round stands here too, so that a filter on it reaches the table.
     SELECT *, total_us
     FROM probe
-    LIMIT 1 BY round_id, round_number, round_at, task, task_uid, agent, incarnation, seq
+    LIMIT 1 BY round_id, round_number, round_at, task, task_uid, src_node, dst, agent, incarnation, seq
 )
 GROUP BY round_id, round_number, round_at, task, task_uid, src_agent, src_node, src_zone, src_rack, target, dst, dst_node, dst_zone, dst_rack, proto, layer, size
