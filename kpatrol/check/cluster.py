@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import aiohttp
 import kubernetes
 from kubernetes.client.exceptions import ApiException
+from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 from yaml import YAMLError
@@ -32,6 +34,7 @@ _NOT_FOUND = 404
 _BUSY = frozenset({0, 429, 500, 502, 503, 504})
 # To connect, and until an answer: what hangs must not make a check hang.
 _LIMITS_S = (10.0, 30.0)
+_LEAST_S = 1.0
 
 
 class ClusterTrouble(Exception):
@@ -47,10 +50,14 @@ class Cluster:
 
     def __init__(self, *, kubeconfig: str, context: str, name: str) -> None:
         self.name = name
+        # When a check is to be over, by the monotonic clock: no request waits for longer.
+        self.until_s: float | None = None
         self._where = kubeconfig or "the default kubeconfig"
+        # Whoever asks again says so; the client by itself would wait four times for what hangs.
+        settings = kubernetes.client.Configuration(retries=False)
         try:
             self._client = kubernetes.config.new_client_from_config(
-                config_file=kubeconfig or None, context=context or None
+                config_file=kubeconfig or None, context=context or None, client_configuration=settings
             )
         except (ConfigException, YAMLError, OSError, ValueError, KeyError, TypeError) as error:
             raise ClusterTrouble(f"{self._where}: {_first_line(error)}") from error
@@ -59,12 +66,24 @@ class Cluster:
         self._custom: Any = kubernetes.client.CustomObjectsApi(self._client)
         self._auth: Any = kubernetes.client.AuthorizationV1Api(self._client)
 
+    @property
+    def url(self) -> str:
+        """The API server's address."""
+        return str(self._client.configuration.host)
+
+    @property
+    def _limits_s(self) -> tuple[float, float]:
+        if self.until_s is None:
+            return _LIMITS_S
+        left_s = max(_LEAST_S, self.until_s - time.monotonic())
+        return min(_LIMITS_S[0], left_s), min(_LIMITS_S[1], left_s)
+
     def has_kpatrol(self) -> bool:
         """Whether NetPatrols are known here and a controller of them runs, as far as the user may see."""
         try:
-            self._custom.get_api_resources("kpatrol.io", "v1beta1", _request_timeout=_LIMITS_S)
+            self._custom.get_api_resources("kpatrol.io", "v1beta1", _request_timeout=self._limits_s)
             found = self._apps.list_deployment_for_all_namespaces(
-                label_selector=CONTROLLER, _request_timeout=_LIMITS_S
+                label_selector=CONTROLLER, _request_timeout=self._limits_s
             ).items
         except ApiException as error:
             if error.status in (_NOT_FOUND, _REFUSED):
@@ -94,7 +113,8 @@ class Cluster:
     def missing_rights(self, namespace: str) -> list[str]:
         """What a check needs and the user may not, as `verb resource`."""
         needed = [
-            ("list", "", "nodes", "", ""), ("create", "", "namespaces", "", ""), ("delete", "", "namespaces", "", ""),
+            ("list", "", "nodes", "", ""), ("get", "", "namespaces", "", namespace),
+            ("create", "", "namespaces", "", ""), ("delete", "", "namespaces", "", ""),
             ("patch", "apps", "daemonsets", "", namespace), ("delete", "apps", "daemonsets", "", namespace),
             ("list", "", "pods", "", namespace), ("create", "", "pods", "exec", namespace),
         ]  # fmt: skip
@@ -109,7 +129,7 @@ class Cluster:
     def namespace_is_ours(self, name: str) -> bool | None:
         """Whether the namespace was made by a check; None where there is none."""
         try:
-            found = self._api.read_namespace(name, _request_timeout=_LIMITS_S)
+            found = self._api.read_namespace(name, _request_timeout=self._limits_s)
         except ApiException as error:
             if error.status == _NOT_FOUND:
                 return None
@@ -141,7 +161,7 @@ class Cluster:
     def dns_server(self) -> str:
         """The address of the cluster's DNS Service; empty where there is none under its usual name."""
         try:
-            service = self._api.read_namespaced_service("kube-dns", "kube-system", _request_timeout=_LIMITS_S)
+            service = self._api.read_namespaced_service("kube-dns", "kube-system", _request_timeout=self._limits_s)
         except ApiException as error:
             if error.status in (_NOT_FOUND, _REFUSED):
                 return ""
@@ -157,9 +177,9 @@ class Cluster:
             return
         try:
             if ours:
-                self._api.delete_namespace(namespace, _request_timeout=_LIMITS_S)
+                self._api.delete_namespace(namespace, _request_timeout=self._limits_s)
             for name in names if not ours else ():
-                self._apps.delete_namespaced_daemon_set(name, namespace, _request_timeout=_LIMITS_S)
+                self._apps.delete_namespaced_daemon_set(name, namespace, _request_timeout=self._limits_s)
         except ApiException as error:
             if error.status != _NOT_FOUND:
                 raise self._trouble(error) from error
@@ -187,7 +207,9 @@ class Cluster:
                 aiohttp.ClientSession() as session,
                 session.ws_connect(
                     url, headers=headers, ssl=_tls(configuration) if scheme == "wss" else False,
-                    protocols=["v4.channel.k8s.io"], max_msg_size=0, heartbeat=30.0,
+                    protocols=["v4.channel.k8s.io"], max_msg_size=0, heartbeat=30.0, proxy=_proxy(configuration),
+                    proxy_headers=configuration.proxy_headers,
+                    server_hostname=configuration.tls_server_name or None,
                 ) as socket,
             ):  # fmt: skip
                 yield ExecStream(socket)
@@ -199,7 +221,7 @@ class Cluster:
 
     def _tried(self, call: Any, *arguments: Any, **named: Any) -> Any:
         try:
-            return call(*arguments, _request_timeout=_LIMITS_S, **named)
+            return call(*arguments, _request_timeout=self._limits_s, **named)
         except (ApiException, HTTPError, OSError, ConfigException) as error:
             raise self._trouble(error) from error
 
@@ -240,6 +262,12 @@ class ExecStream:
             elif channel in (_STDERR, _ERROR):
                 complaint += data
         raise Broken(complaint.decode(errors="replace").strip() or "the stream ended")
+
+
+def _proxy(configuration: Any) -> str | None:
+    """Streams take the way that requests take."""
+    bypassed = should_bypass_proxies(configuration.host, configuration.no_proxy or "")
+    return None if bypassed else configuration.proxy or None
 
 
 def _tls(configuration: Any) -> ssl.SSLContext:

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,16 +88,17 @@ def _options(command: Any) -> Any:
             click.option("--image", help="The agent's image (default: this version's)."),
             click.option("--image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"])),
             click.option("--namespace", help="Where the agents go; made and removed if it is not there."),
-            click.option("--mode", type=click.Choice(["pod", "node", "node-to-pod", "pod-to-node"])),
+            click.option("--mode", type=click.Choice(["pod", "node", "node-to-pod", "pod-to-node"]),
+                         help="Who asks whom: agents in pods' network, or in the nodes' own (default: pod)."),
             click.option("--protocol", "protocols", multiple=True,
                          type=click.Choice(["icmp", "tcp", "udp", "http", "dns"]), help="May be repeated."),
             click.option("--family", "families", multiple=True, type=click.Choice(["4", "6"]), help="May be repeated."),
-            click.option("--requests", type=int, help="Of each node to each other, by each protocol."),
-            click.option("--rate", type=float, help="Requests a second of each node to each other."),
-            click.option("--timeout-ms", type=int),
+            click.option("--requests", type=int, help="Of each node to each other, by each protocol (default 10)."),
+            click.option("--rate", type=float, help="Requests a second of each node to each other (default 5)."),
+            click.option("--timeout-ms", type=int, help="Of a request (default 3000)."),
             click.option("--degree", type=int, help="Each node asks this many others (default 0: all)."),
             click.option("--wave", type=int, help="Each node asks so many others at one time (default 25; 0: all)."),
-            click.option("--wait-s", type=int, help="How long agents may take to be ready."),
+            click.option("--wait-s", type=int, help="How long agents may take to be ready (default 60)."),
             click.option("--keep/--no-keep", default=None, help="Leave the agents in the cluster."),
             click.option("--standalone", is_flag=True, help="With agents of its own where kpatrol is installed, too."),
             click.option("--deadline", "deadline_s", default=600.0, show_default=True, type=click.FloatRange(min=1),
@@ -142,12 +144,20 @@ def init_file(file: Path, force: bool) -> None:
 
 
 @check.command("clean")
+@click.option("--config", "file", type=FILE, help="Settings, as for a check.")
+@click.option("--kubeconfig", help="Default: KUBECONFIG, then ~/.kube/config.")
+@click.option("--context", "context_name", help="Of that kubeconfig.")
+@click.option("--peer-kubeconfig", help="The other cluster's, too.")
+@click.option("--peer-context", help="Of the other cluster's kubeconfig.")
+@click.option("--namespace", help="Where the agents went.")
 @click.pass_context
-def clean(context: click.Context) -> None:
-    """Remove what a check has left in the clusters (give --kubeconfig and its kin before the word `clean`)."""
+def clean(context: click.Context, /, context_name: str | None, **given: Any) -> None:
+    """Remove what a check has left in the clusters."""
+    given["context"] = context_name
     from kpatrol.check.cluster import Cluster, ClusterTrouble
 
-    config = _config(context.obj)
+    given = {**context.obj, **{name: value for name, value in given.items() if value is not None}}
+    config = _config(given, options=_options_given(given))
     places = [(config.kubeconfig, config.context)]
     places += [(config.peer_kubeconfig, config.peer_context)] if config.peer_kubeconfig else []
     try:
@@ -165,7 +175,10 @@ def clean(context: click.Context) -> None:
 @click.command()
 @_options
 def resume(**given: Any) -> None:
-    """Ask again only what was not good in the last check, and say what changed."""
+    """Ask again only what was not good in the last check, and say what changed.
+
+    The last check's options hold; those given here go before them.
+    """
     path: Path = given["state"]
     try:
         before = msgspec.json.decode(path.read_bytes(), type=Kept)
@@ -175,6 +188,8 @@ def resume(**given: Any) -> None:
         raise Trouble(f"{path}: not a state file of a check: {error}") from error
     if before.version != STATE_VERSION:
         raise Trouble(f"{path}: version: found {before.version}, allowed: {STATE_VERSION}")
+    if before.config and given["file"] == DEFAULT_FILE:
+        given["file"] = Path(before.config)
     if not before.pairs and not before.nodes and not before.left:
         click.echo(f"{path}: everything was good in the last check; nothing to ask again", err=given["json_"])
         if given["json_"]:
@@ -185,18 +200,29 @@ def resume(**given: Any) -> None:
     sys.exit(_answered(given, only=before))
 
 
-def _config(given: dict[str, Any]) -> CheckConfig:
+def _options_given(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings that options give, by their names in the file."""
     overrides = {name: value for name, value in given.items() if name not in _NOT_SETTINGS and value not in (None, ())}
     if "families" in overrides:
         overrides["families"] = tuple(int(family) for family in overrides["families"])
-    camel = {_camel(name): value for name, value in overrides.items()}
+    for name in overrides.keys() & {"kubeconfig", "peer_kubeconfig"}:
+        overrides[name] = _absolute(overrides[name])
+    return {_camel(name): value for name, value in overrides.items()}
+
+
+def _config(given: dict[str, Any], *, options: Mapping[str, Any]) -> CheckConfig:
+    """The file's settings with the options on top."""
     try:
-        found = read(given["file"], overrides=camel)
+        found = read(given["file"], overrides=options)
     except BadConfig as error:
         raise Trouble(str(error)) from error
     for note in found.notes:
         click.echo(f"{given['file']}: {note}", err=True)
     return found.config
+
+
+def _absolute(path: Path | str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def _camel(name: str) -> str:
@@ -216,17 +242,22 @@ def _answered(given: dict[str, Any], *, only: Kept | None) -> int:
 
 def _check(given: dict[str, Any], *, only: Kept | None) -> int:
     from kpatrol.check.cluster import ClusterTrouble
-    from kpatrol.check.result import kept
+    from kpatrol.check.result import compared
     from kpatrol.check.run import CannotCheck
     from kpatrol.check.run import check as run
     from kpatrol.check.state import wanted, write
 
     _can_write(given)
     logging.basicConfig(level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(given["verbose"], 2)])
-    config, teller, path = _config(given), Teller(), given["state"]
+    options = {**(only.options if only is not None else {}), **_options_given(given)}
+    config, teller, path = _config(given, options=options), Teller(), given["state"]
+    # There is something to go on with once it was written; after a `resume` that came to nothing, what there was.
+    saved = only is not None
 
     def save(so_far: Result, left: Collection[Pair]) -> None:
-        write(path, kept(so_far, left=left, before=only))
+        nonlocal saved
+        write(path, _kept(so_far, given, options, left=left, before=only))
+        saved = True
 
     keys = wanted(only) if only is not None else None
     try:
@@ -239,22 +270,35 @@ def _check(given: dict[str, Any], *, only: Kept | None) -> int:
                     save=save,
                     only=keys,
                     standalone=given["standalone"],
+                    clusters=only.clusters if only is not None else (),
                 )
             )
         )
     except (ClusterTrouble, CannotCheck) as error:
         raise Trouble(str(error)) from error
     except TimeoutError as error:
-        raise Trouble(f"no answer within {given['deadline_s']:g} s (--deadline); `kpatrol resume` goes on") from error
+        further = "; `kpatrol resume` goes on" if saved else ", and nothing was asked"
+        raise Trouble(f"no answer within {given['deadline_s']:g} s (--deadline){further}") from error
     except asyncio.CancelledError as error:
-        raise Trouble("stopped; `kpatrol resume` goes on from here") from error
+        further = "; `kpatrol resume` goes on from here" if saved else " before anything was asked"
+        raise Trouble(f"stopped{further}") from error
     except OSError as error:
         raise Trouble(f"{path}: {error.strerror}") from error
     finally:
         teller.close()
     if only is not None:
-        result = _with_changes(result, only)
-    return _tell(result, given)
+        result = replace(result, changes=compared(only, result.rows, apart=result.apart))
+    return _tell(result, given, options)
+
+
+def _kept(
+    result: Result, given: dict[str, Any], options: Mapping[str, Any], *, left: Collection[Pair] = (),
+    before: Kept | None = None,
+) -> Kept:  # fmt: skip
+    from kpatrol.check.result import kept
+
+    file = "" if given["file"] == DEFAULT_FILE else _absolute(given["file"])
+    return msgspec.structs.replace(kept(result, left=left, before=before), config=file, options=options)
 
 
 def _can_write(given: dict[str, Any]) -> None:
@@ -268,9 +312,12 @@ def _can_write(given: dict[str, Any]) -> None:
 
 
 async def _stopping(work: Coroutine[Any, Any, Result]) -> Result:
-    """The work; a Ctrl-C or SIGTERM cancels it, and it cleans up. A second one meanwhile changes nothing."""
+    """The work; a Ctrl-C, SIGTERM or SIGHUP cancels it, and it cleans up. A second one meanwhile changes nothing."""
     task = asyncio.ensure_future(work)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A terminal that is closed; not where `nohup` has said that this is nothing.
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, _cancel_once(task))
     return await task
 
@@ -288,20 +335,13 @@ def _cancel_once(task: asyncio.Future[Any]) -> Callable[[], None]:
     return cancel
 
 
-def _with_changes(result: Result, before: Kept) -> Result:
-    from kpatrol.check.result import Result, compared
-
-    changes = compared(before, result.rows)
-    return Result(rows=result.rows, apart=result.apart, verdicts=result.verdicts, changes=changes)
-
-
-def _tell(result: Result, given: dict[str, Any]) -> int:
-    from kpatrol.check.result import as_json, as_junit, kept
+def _tell(result: Result, given: dict[str, Any], options: Mapping[str, Any]) -> int:
+    from kpatrol.check.result import as_json, as_junit
     from kpatrol.check.state import write
 
     strict = given["strict"]
     try:
-        write(given["state"], kept(result))
+        write(given["state"], _kept(result, given, options))
         if given["junit"] is not None:
             given["junit"].write_text(as_junit(result), encoding="utf-8")
         if given["html"] is not None:

@@ -18,7 +18,7 @@ from topics.round_verdicts import RoundVerdict
 
 # The protocol of a row that stands for all that a node asked in a task, destination `*`.
 TASK = "task"
-Change = Literal["fixed", "still_bad", "newly_bad", "gone"]
+Change = Literal["fixed", "still_bad", "newly_bad", "gone", "not_asked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +31,13 @@ class Apart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """All that a check found."""
+    """All that a check found; ``clusters`` are the addresses of the API servers it asked."""
 
     rows: Sequence[PairRow]
     apart: Sequence[Apart]
     verdicts: Sequence[RoundVerdict]
     changes: Mapping[Key, Change] | None = None
+    clusters: tuple[str, ...] = ()
 
     def count(self, status: str) -> int:
         """Pairs of that status."""
@@ -47,9 +48,14 @@ class Result:
         """Nodes that should have taken part; those left out are not counted."""
         return sum(each.state.standing != "left_out" for each in self.apart)
 
+    @property
+    def not_asked(self) -> set[Key]:
+        """What was not good and could not be asked again, because a node of it takes no part now."""
+        return {key for key, change in (self.changes or {}).items() if change == "not_asked"}
+
     def exit_code(self, *, strict: bool) -> int:
         """0 all good, 1 a pair is bad, 2 not known; ``strict`` counts nodes left out as not known."""
-        absent = len(self.apart) if strict else self.absent
+        absent = (len(self.apart) if strict else self.absent) + len(self.not_asked)
         if not self.rows and self.changes is not None and not absent:
             return 0
         return pairs.exit_code(self.rows, absent=absent)
@@ -108,7 +114,7 @@ def kept(result: Result, *, left: Collection[Pair] = (), before: Kept | None = N
 
     ``before`` is what a `resume` is about: of what it has not reached, the old knowledge stays.
     """
-    bad = {row.key for row in result.rows if row.status != "good"}
+    bad = {row.key for row in result.rows if row.status != "good"} | result.not_asked
     never = set(left)
     if before is not None and wanted(before) is not None:
         bad |= {key for key in before.pairs if key[:2] in never}
@@ -121,16 +127,22 @@ def kept(result: Result, *, left: Collection[Pair] = (), before: Kept | None = N
         pairs=tuple(sorted(key for key in bad if key[2] != TASK)),
         nodes=tuple(sorted(nodes)),
         left=grouped(never),
+        clusters=result.clusters,
     )
 
 
-def compared(before: Kept, rows: Sequence[PairRow]) -> dict[Key, Change]:
-    """What became of the last run's pairs, and what is bad that was not known to be."""
+def compared(before: Kept, rows: Sequence[PairRow], *, apart: Sequence[Apart] = ()) -> dict[Key, Change]:
+    """What became of the last run's pairs, and what is bad that was not known to be.
+
+    Nodes that are ``apart`` are there, so their pairs are not gone.
+    """
+    away = {name for each in apart for name in (each.state.node, f"{each.cluster}/{each.state.node}")}
     now = {row.key: row.status for row in rows}
     was = set(before.pairs)
     changes: dict[Key, Change] = {}
     for key in was:
-        changes[key] = "gone" if key not in now else "fixed" if now[key] == "good" else "still_bad"
+        missing: Change = "not_asked" if away & set(key[:2]) else "gone"
+        changes[key] = missing if key not in now else "fixed" if now[key] == "good" else "still_bad"
     first_time = left_of(before)
     for key, status in now.items():
         if key not in was and key[:2] not in first_time and status != "good":

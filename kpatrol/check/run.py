@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Collection, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -31,6 +31,7 @@ POLL_S = 1.0
 GONE_S = 60.0
 # What a wave takes beside its requests: telling the agents, and their receipts.
 WAVE_S = 4.5
+_NAMES = [f"kpatrol-check-{flavour}" for flavour in ("pod", "host")]
 _LAYERS: dict[Flavour, Layer] = {"pod": Layer.pod, "host": Layer.host}
 
 
@@ -63,18 +64,39 @@ async def check(
     save: Saves,
     only: Container[Key] | None = None,
     standalone: bool = False,
+    clusters: Sequence[str] = (),
 ) -> Result:
     """Run a check. Raises ClusterTrouble, CannotCheck, TimeoutError; what it made is removed all the same.
 
     Where kpatrol is installed a task of its own does it, unless ``standalone`` or what is asked for is not a task's.
+    With ``clusters`` it is about the clusters at these addresses and no others.
     """
     parties = await asyncio.to_thread(_parties, config)
+    asked = tuple(party.cluster.url for party in parties)
+    if clusters and asked != tuple(clusters):
+        raise CannotCheck(
+            f"the last check was of {' and '.join(clusters)}; the kubeconfig leads to {' and '.join(asked)}: "
+            "name that one by --kubeconfig and --context, or run `kpatrol check`"
+        )
+    until_s = time.monotonic() + deadline_s
+    for party in parties:
+        party.cluster.until_s = until_s
     async with asyncio.timeout(deadline_s):
         if not standalone and only is None and await _by_task(config, parties[0], told):
             cluster, run = parties[0].cluster, parties[0].run
-            return await check_by_task(config=config, cluster=cluster, told=told, run=run)
-        async with _agents(config, parties, told):
-            return await _measure(config, parties, told, only, save)
+            found = await check_by_task(config=config, cluster=cluster, told=told, run=run)
+        else:
+            async with _agents(config, parties, told):
+                keep = _of(save, asked)
+                found = await _measure(config, parties, told, only, keep)
+    return replace(found, clusters=asked)
+
+
+def _of(save: Saves, clusters: tuple[str, ...]) -> Saves:
+    def keep(so_far: Result, left: Collection[Pair]) -> None:
+        save(replace(so_far, clusters=clusters), left)
+
+    return keep
 
 
 async def _by_task(config: CheckConfig, party: _Party, told: Told) -> bool:
@@ -123,7 +145,9 @@ async def _agents(config: CheckConfig, parties: Sequence[_Party], told: Told) ->
 
 
 def _remove(config: CheckConfig, party: _Party) -> None:
-    party.cluster.remove(config.namespace, names=[f"kpatrol-check-{f}" for f in ("pod", "host")])
+    # To clean is worth its time after the deadline, too.
+    party.cluster.until_s = None
+    party.cluster.remove(config.namespace, names=_NAMES)
 
 
 async def _bring_up(config: CheckConfig, party: _Party, told: Told) -> None:
@@ -132,7 +156,7 @@ async def _bring_up(config: CheckConfig, party: _Party, told: Told) -> None:
     if ours:
         # Left by a run that was killed, or kept: its pods are of another run and would be taken for ours.
         told.step(f"cluster {cluster.name}: removing what an earlier check left")
-        await whole(partial(_remove, config, party))
+        await whole(partial(party.cluster.remove, where, names=_NAMES))
         until = time.monotonic() + GONE_S
         while not await patient(partial(cluster.is_gone, where)):
             if time.monotonic() > until:

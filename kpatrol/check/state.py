@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,12 +20,17 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     By names, not addresses: a pod that was replaced meanwhile is asked all the same. `left` is what a check that was
     ended had not asked yet: source node to destinations.
+    `config` and `options` are the file and the options that the check was given, `clusters` the addresses of the API
+    servers it asked.
     """
 
     version: int
     pairs: tuple[tuple[str, str, str], ...]
     nodes: tuple[tuple[str, str], ...]
     left: Mapping[str, tuple[str, ...]] = {}
+    config: str = ""
+    options: Mapping[str, Any] = {}
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "still_bad": ("still bad", "仍异常"),
     "newly_bad": ("newly bad", "新异常"),
     "gone": ("no longer there", "已不存在"),
+    "not_asked": ("not asked: its node takes no part", "未检测：节点未参与"),
     "summary": ("{good} good, {bad} bad, {unknown} not known", "正常 {good}，异常 {bad}，未知 {unknown}"),
     "apart": ("{count} nodes without an agent", "{count} 个节点没有探针"),
 }

@@ -15,7 +15,7 @@ from tests.cluster.outside import outside
 from tests.integration.labs import leftovers
 
 _HERE = Path(__file__).parent
-_LAST = ("test_tasks", "test_targets", "test_rounds", "test_nodes", "test_changes")
+_LAST = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

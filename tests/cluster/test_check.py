@@ -209,7 +209,7 @@ def test_a_user_without_rights_is_told_which(cluster: Cluster, tmp_path: Path) -
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 2
-    assert "the user lacks these rights: list nodes, create namespaces" in result.stderr
+    assert "the user lacks these rights: list nodes, get namespaces, create namespaces" in result.stderr
 
 
 def test_a_peer_that_cannot_be_reached_is_told_before_anything_is_made(cluster: Cluster, tmp_path: Path) -> None:
