@@ -34,7 +34,7 @@ _NOT_FOUND = 404
 _BUSY = frozenset({0, 429, 500, 502, 503, 504})
 # To connect, and until an answer: what hangs must not make a check hang.
 _LIMITS_S = (10.0, 30.0)
-_LEAST_S = 1.0
+_LEAST_S = 0.1
 
 
 class ClusterTrouble(Exception):

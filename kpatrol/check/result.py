@@ -74,6 +74,7 @@ def as_json(result: Result, *, strict: bool) -> dict[str, Any]:
             {"cluster": each.cluster, "node": each.state.node, "state": each.state.standing, "why": each.state.why}
             for each in result.apart
         ],
+        "not_asked": sorted(result.not_asked),
         "findings": [msgspec.to_builtins(finding) for finding in findings],
         "planned": sum(v.planned for v in result.verdicts),
         "stored": sum(v.stored for v in result.verdicts),

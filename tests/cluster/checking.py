@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ Key = tuple[str, str, str]
 
 
 def start(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command, running."""
+    """The command, running; in a namespace of its own where none is named, so that it need not wait for another's end."""
+    if "--namespace" not in arguments:
+        arguments = (*arguments, "--namespace", f"check-{secrets.token_hex(3)}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KPATROL_", "KUBE"))}
     return subprocess.Popen(
         [sys.executable, "-m", "kpatrol", *arguments, "--kubeconfig", str(cluster.kubeconfig)],

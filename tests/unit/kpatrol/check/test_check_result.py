@@ -54,6 +54,16 @@ def test_what_is_kept_and_what_has_changed() -> None:
     }  # fmt: skip
 
 
+def test_what_cannot_be_asked_again_is_not_gone_and_never_green() -> None:
+    before = kept(Result(rows=[BAD, UNKNOWN], apart=(), verdicts=()))
+    away = Apart(cluster="cluster", state=NodeState(node="a", standing="left_out", why="the node is NotReady"))
+    changes = compared(before, [], apart=[away])
+    assert changes == {("a", "c", "tcp"): "not_asked", ("c", "b", "tcp"): "gone"}
+    result = Result(rows=(), apart=[away], verdicts=(), changes=changes)
+    assert result.exit_code(strict=False) == 2
+    assert kept(result).pairs == (("a", "c", "tcp"),), "for the next time"
+
+
 def test_a_resume_after_which_nothing_is_left_is_good() -> None:
     assert Result(rows=(), apart=(), verdicts=(), changes={}).exit_code(strict=False) == 0
 
