@@ -21,7 +21,7 @@ Key = tuple[str, str, str]
 
 
 def start(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command, running; in a namespace of its own where none is named, so that it need not wait for another's end."""
+    """The command, running; where no namespace is named in one of its own, so that it waits for no other's end."""
     if "--namespace" not in arguments:
         arguments = (*arguments, "--namespace", f"check-{secrets.token_hex(3)}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KPATROL_", "KUBE"))}

@@ -1,4 +1,4 @@
-"""`kpatrol check` and `resume` on a real cluster: each fault with its rows, all good, nothing left behind (12 s a check).
+"""`kpatrol check` and `resume` on a real cluster: each fault with its rows, all good, nothing left behind.
 
 A check that is stopped, killed, or whose API server starts anew is one of those that are needed anyhow.
 """
@@ -167,7 +167,7 @@ def test_an_image_that_one_node_misses_is_never_green_and_then_all_is_good(clust
     # Of a node that had no agent nothing is known: `resume` asks everything, as a first check would. Meanwhile the API
     # server starts anew.
     process = start(
-        cluster, tmp_path, "resume", "--requests", "25", *"--json --html page.html --junit junit.xml".split()
+        cluster, tmp_path, "resume", "--requests", "25", "--json", "--html", "page.html", "--junit", "junit.xml"
     )
     told = until(process, "requests recorded")
     cluster.stop_apiserver()

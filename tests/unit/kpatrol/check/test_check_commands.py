@@ -26,7 +26,7 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 
 def invoke(*arguments: str) -> Result:
     result = CliRunner().invoke(cli, arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
+    assert isinstance(result.exception, SystemExit | None), result.exception
     return result
 
 
