@@ -140,6 +140,9 @@ def compared(before: Kept, rows: Sequence[PairRow], *, apart: Sequence[Apart] = 
     away = {name for each in apart for name in (each.state.node, f"{each.cluster}/{each.state.node}")}
     now = {row.key: row.status for row in rows}
     was = set(before.pairs)
+    if any(key[2] == TASK for key in now):
+        # Of a task a row is a node, and what was not good is kept as nodes.
+        was |= {(node, "*", TASK) for _, node in before.nodes}
     changes: dict[Key, Change] = {}
     for key in was:
         missing: Change = "not_asked" if away & set(key[:2]) else "gone"

@@ -12,7 +12,7 @@ from rich.console import Console
 from kpatrol.check import words
 from kpatrol.check.nodes import NodeState
 from kpatrol.check.pairs import REASONS, PairRow
-from kpatrol.check.result import Apart, Result, as_json, as_junit, compared, kept
+from kpatrol.check.result import TASK, Apart, Result, as_json, as_junit, compared, kept
 from kpatrol.check.show import show
 from topics.round_verdicts import Loss
 
@@ -51,6 +51,16 @@ def test_what_is_kept_and_what_has_changed() -> None:
     now = [replace(BAD, status="good"), replace(GOOD, status="bad")]
     assert compared(before, now) == {
         ("a", "c", "tcp"): "fixed", ("c", "b", "tcp"): "gone", ("a", "b", "tcp"): "newly_bad",
+    }  # fmt: skip
+
+
+def test_what_became_of_a_node_in_a_task() -> None:
+    rows = [replace(BAD, src=node, dst="*", proto=TASK, reason="task") for node in ("a", "b")]
+    before = kept(Result(rows=rows, apart=(), verdicts=()))
+    assert (before.pairs, before.nodes) == ((), (("cluster", "a"), ("cluster", "b")))
+    now = [replace(rows[0], status="good"), rows[1], replace(rows[1], src="c")]
+    assert compared(before, now) == {
+        ("a", "*", TASK): "fixed", ("b", "*", TASK): "still_bad", ("c", "*", TASK): "newly_bad",
     }  # fmt: skip
 
 
