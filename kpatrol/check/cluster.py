@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -118,6 +118,14 @@ class Cluster:
             ("patch", "apps", "daemonsets", "", namespace), ("delete", "apps", "daemonsets", "", namespace),
             ("list", "", "pods", "", namespace), ("create", "", "pods", "exec", namespace),
         ]  # fmt: skip
+        return self._missing(needed)
+
+    def missing_task_rights(self) -> list[str]:
+        """What a check by a task needs and the user may not."""
+        group, _, resource = _PATROLS
+        return self._missing([(verb, group, resource, "", "") for verb in ("create", "get", "deletecollection")])
+
+    def _missing(self, needed: Sequence[tuple[str, str, str, str, str]]) -> list[str]:
         return [f"{verb} {resource}{'/' if sub else ''}{sub}" for verb, group, resource, sub, where in needed
                 if not self._may(verb, group, resource, sub, where)]  # fmt: skip
 

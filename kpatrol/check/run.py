@@ -105,7 +105,12 @@ async def _by_task(config: CheckConfig, party: _Party, told: Told) -> bool:
     why = obstacle(config)
     if why:
         told.step(f"kpatrol is installed, but {why} is nothing that a task can ask: with agents of the check's own")
-    return not why
+        return False
+    missing = await asyncio.to_thread(party.cluster.missing_task_rights)
+    if missing:
+        lacks = ", ".join(missing)
+        told.step(f"kpatrol is installed, but the user lacks the right to {lacks}: with agents of the check's own")
+    return not missing
 
 
 def _parties(config: CheckConfig) -> list[_Party]:
