@@ -1,7 +1,8 @@
 """Follow-up rounds: each new loss that is found is looked at more closely, once, out of turn. Pure.
 
 A follow-up is a round of its own among the suspects and a few healthy controls, by UDP in several sizes from many
-source ports: which sizes and which 5-tuples lose, which way, and that the controls do not. Its `spec` carries the
+source ports: which sizes and which 5-tuples lose, which way, and that the controls do not; beside it each traces its
+ways to the others, hop by hop. Its `spec` carries the
 finding, the suspects' own kernel counters of that round, and what changed in the cluster in the minutes before.
 
 Level-triggered: wanted is a follow-up for every loss found lately of which none stands in task-rounds-v1. Its uid is
@@ -32,6 +33,7 @@ OPEN_AT_ONCE = 3
 SUSPECTS, CONTROLS = 4, 3
 SIZES = (0, 256, 1024, FULL_SIZE)
 SOURCE_PORTS = 32
+HOPS = 24
 DURATION_S, RATE, TIMEOUT_MS = 6.0, 8.0, 1000
 EVENTS_SHOWN = 20
 
@@ -176,7 +178,7 @@ def build(
         members=epoch.ref(),
         planned=0,
         expect=Expect(success_rate=0.0),
-        mesh=Mesh(protos=(Proto.udp,), sizes=SIZES, source_ports=SOURCE_PORTS),
+        mesh=Mesh(protos=(Proto.udp,), sizes=SIZES, source_ports=SOURCE_PORTS, hops=HOPS),
         only=only,
         follows=wanted.task_uid,
         cluster=cluster,

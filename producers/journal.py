@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from topics.round_progress import AGENT_DIED, AgentFinished, Condition, NodeCounters
+from topics.round_progress import AGENT_DIED, AgentFinished, Condition, HopTrace, NodeCounters
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class Ended(_Line, frozen=True, kw_only=True, tag="ended"):
     unsent_causes: dict[str, int] = {}
     condition: Condition = Condition()
     node_counters: NodeCounters | None = None
+    traces: tuple[HopTrace, ...] = ()
     trace_id: str = ""
 
 
@@ -189,6 +190,7 @@ def account(*, story: Story, agent: str, node: str, at_us: int) -> AgentFinished
         unsent_causes=ended.unsent_causes,
         condition=ended.condition,
         node_counters=ended.node_counters,
+        traces=ended.traces,
         task=began.task,
         trace_id=ended.trace_id,
         began_us=began.at_us,

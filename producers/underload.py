@@ -14,8 +14,10 @@ from producers.config import Config
 from producers.instrument import Gauges, Instrument, Reading, condition
 from producers.journal import Ended
 from producers.load.engine import LoadAccount
+from producers.probes.hops import ends_of, trace
 from producers.rows import Rows
 from producers.share import Sealer, Share, Store
+from topics.round_progress import HopTrace
 from topics.share import Stream
 from topics.task_rounds import RoundScheduled
 
@@ -88,7 +90,8 @@ async def run_share(
     rows = Rows(on_seal=sealer.take)
     before = bench.instrument.read()
     peak = Peak(bench.instrument)
-    aside = [asyncio.create_task(_seal_aged(rows, sealer)), asyncio.create_task(peak.watch())]
+    tracing = asyncio.create_task(_traces(round_, streams, config, cancel))
+    aside = [asyncio.create_task(_seal_aged(rows, sealer)), asyncio.create_task(peak.watch()), tracing]
     try:
         load = await bench.load(
             round_=round_,
@@ -101,6 +104,7 @@ async def run_share(
             rows=rows,
             cancel=cancel,
         )
+        traces = await tracing
     except Exception as error:
         # A bug in the engine must not take the other rounds with it; what it leaves unrecorded is declared.
         log.exception("event=load_failed round=%d", round_.round_id)
@@ -110,7 +114,23 @@ async def run_share(
             task.cancel()
         rows.seal()
     ended = _ended(load, bench.instrument.read().since(before), peak, bench.instrument)
-    return msgspec.structs.replace(ended, trace_id=trace_id.hex())
+    return msgspec.structs.replace(ended, trace_id=trace_id.hex(), traces=traces)
+
+
+async def _traces(
+    round_: RoundScheduled, streams: tuple[Stream, ...], config: Config, cancel: asyncio.Event
+) -> tuple[HopTrace, ...]:
+    """The ways to the other agents, where the round wants them, while its load runs."""
+    if round_.mesh is None or not round_.mesh.hops:
+        return ()
+    return await asyncio.to_thread(
+        trace,
+        ends_of(streams),
+        agent=config.identity.agent,
+        source_address=source_address(streams=streams, serving=config.serving),
+        limit=round_.mesh.hops,
+        cancelled=cancel.is_set,
+    )
 
 
 async def _seal_aged(rows: Rows, sealer: Sealer) -> None:

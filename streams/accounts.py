@@ -86,6 +86,7 @@ def _said(told: Sequence[Finished], unsent_causes: Mapping[str, int]) -> dict[st
         "clock_offset_us": told[-1].clock_offset_us,
         "node_counters": told[-1].node_counters,
         "replaced": any(f.replaced for f in told),
+        "traces": told[-1].traces,
     }
 
 

@@ -14,6 +14,7 @@ from topics.round_progress import (
     AgentFinished,
     AgentGone,
     BatchesStored,
+    HopTrace,
     NodeCounters,
     RoundDeadline,
     RoundProgress,
@@ -49,6 +50,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     cpu_peak_us: int = 0
     further: int = 0
     replaced: bool = False
+    traces: tuple[HopTrace, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -253,6 +255,7 @@ def _finished(share: Share, event: AgentFinished) -> Share:
         clock_offset_us=event.clock_offset_us,
         node_counters=event.node_counters,
         replaced=event.replaced,
+        traces=event.traces,
     )
     runs = {run.incarnation: run for run in share.runs}
     run = runs.get(event.incarnation) or Run(incarnation=event.incarnation)

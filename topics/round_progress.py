@@ -90,6 +90,31 @@ class NodeCounters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     qdisc_drops: int = 0
 
 
+class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What answered packets of one hop limit (1 is the first router): `answered` of those `sent`; `address` is empty
+    where nothing did, which may be the router's own rule and is no loss."""
+
+    limit: int
+    address: str = ""
+    sent: int = 0
+    answered: int = 0
+
+
+class HopTrace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The way of one UDP flow to another agent: its hops up to the target, or to the last that answered.
+
+    `asked` is the greatest hop limit that was tried; `error` is what the last hop said where it let nothing through.
+    """
+
+    agent: str
+    node: str
+    address: str
+    hops: tuple[Hop, ...] = ()
+    reached: bool = False
+    asked: int = 0
+    error: str = ""
+
+
 class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     """An agent's account of its share of a round: planned = sent + unsent + declared_missing.
 
@@ -98,6 +123,7 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     `rows` are the rows in its `batches` batches (numbered from 0). `unsent_causes` says why requests were not sent, and
     adds up to `unsent`. `declared_missing` are requests whose record is
     lost, with the cause ("spool evicted", "agent died", "cancelled"). `lateness` is sent minus planned time.
+    `traces` are the ways to the agents it asked, where the round wanted them (Mesh.hops).
     Published by the next incarnation where the one that ran the round died (`incarnation` is the one that ran).
     `trace_id` (32 hex digits) is that of the share's requests, empty where the agent died; `began_us` when it began.
     `replaced`: the round's membership names another pod or other addresses than this agent's, so its peers asked where
@@ -133,6 +159,7 @@ class AgentFinished(Record, frozen=True, kw_only=True, tag="AgentFinished"):
     unsent_causes: dict[str, int] = {}
     condition: Condition = Condition()
     node_counters: NodeCounters | None = None
+    traces: tuple[HopTrace, ...] = ()
     task: str = ""
     trace_id: str = ""
     began_us: int = 0

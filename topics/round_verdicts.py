@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from topics.round_progress import NodeCounters
+from topics.round_progress import HopTrace, NodeCounters
 from topics.spec import DAY_S, Topic, json_codec
 from topics.task_rounds import Record
 
@@ -140,6 +140,7 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     finished_us: int = 0
     clock_offset_us: int | None = None
     node_counters: NodeCounters | None = None
+    traces: tuple[HopTrace, ...] = ()
     incarnations: int = 1
     replaced: bool = False
 

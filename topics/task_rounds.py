@@ -64,7 +64,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `sizes` are payloads of UDP and ICMP in bytes, 0 the smallest and FULL_SIZE what just fits the MTU; other protocols
     are asked once whatever the sizes. `source_ports` is how many ports a UDP stream takes in turn, `dscp` the packets'
-    mark.
+    mark. `hops` above 0 has every agent trace its ways to its UDP peers beside the load, with hop limits up to that.
     """
 
     protos: tuple[Proto, ...] = (Proto.http,)
@@ -73,6 +73,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sizes: tuple[int, ...] = (0,)
     source_ports: int = 4
     dscp: int = 0
+    hops: int = 0
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

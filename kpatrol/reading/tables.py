@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kpatrol.reading import words
 from kpatrol.reading.store import Cell
+from topics.round_progress import HopTrace
 from topics.round_verdicts import Finding, Loss, Pair, RoundVerdict
 from topics.task_rounds import FOLLOW_UP
 
@@ -47,7 +48,25 @@ def closer_look(verdict: RoundVerdict) -> list[Text]:
         lines.append(Text(f"  {node}, its own kernel in that round: {said or 'nothing dropped'}", style="dim"))
     for event in spec.get("clusterEvents", ()):
         lines.append(Text(f"  before it: {event['object']} {event['reason']}: {event['message']}", style="yellow"))
+    suspects = spec.get("suspects", ())
+    for account in verdict.accounts:
+        # Between the suspects and all others, both ways; the controls' ways among each other are in the JSON.
+        ways = [t for t in account.traces if account.node in suspects or t.node in suspects]
+        lines += [
+            Text(f"  way {account.node} > {t.node}: {way_text(t)}", style="" if t.reached else "red") for t in ways
+        ]
     return lines
+
+
+def way_text(trace: HopTrace) -> str:
+    """A way's hops in words, `*` for a silent one, and where it ends."""
+    hops = " ".join(hop.address or "*" for hop in trace.hops)
+    if trace.reached:
+        return f"{hops} (there after {len(trace.hops)} hop{'s' if len(trace.hops) != 1 else ''})"
+    if not trace.hops:
+        return f"nothing answered up to hop {trace.asked}" if trace.asked else "could not be asked"
+    said = f"it says {trace.error}" if trace.error else f"nothing beyond answered, up to hop {trace.asked}"
+    return f"{hops} (ends behind hop {len(trace.hops)}: {said})"
 
 
 def rounds_table(verdicts: Sequence[RoundVerdict]) -> Table:

@@ -15,26 +15,30 @@ _QUOTE_BYTES = 2048
 _ANCILLARY_BYTES = 512
 LOCAL, ICMP, ICMP6 = 1, 2, 3
 
+HOP_LIMIT_EXCEEDED = "hop_limit_exceeded"
+
 # By origin, type and code, where errno alone says less.
 _TEXTS = {
     (ICMP, 3, 9): "prohibited",
     (ICMP, 3, 10): "prohibited",
     (ICMP, 3, 13): "prohibited",
     (ICMP6, 1, 1): "prohibited",
-    (ICMP, 11, 0): "hop_limit_exceeded",
-    (ICMP6, 3, 0): "hop_limit_exceeded",
+    (ICMP, 11, 0): HOP_LIMIT_EXCEEDED,
+    (ICMP6, 3, 0): HOP_LIMIT_EXCEEDED,
 }
 
 
 class NetError(NamedTuple):
     """One error: `origin` LOCAL is our own kernel's; `mtu` is what would fit, 0 where that is not the matter; `quote`
-    is the beginning of the packet, from the socket's own protocol on (UDP payload, ICMP header)."""
+    is the beginning of the packet, from the socket's own protocol on (UDP payload, ICMP header); `offender` is the
+    address of who told it."""
 
     error: int
     origin: int
     mtu: int
     text: str
     quote: bytes
+    offender: str = ""
 
 
 def pending(sock: socket.socket) -> Iterator[NetError]:
@@ -53,4 +57,14 @@ def parse(data: bytes, quote: bytes) -> NetError:
     """An error from struct sock_extended_err."""
     number, origin, kind, code, info, _ = _EXTENDED.unpack_from(data)
     mtu = info if number == errno.EMSGSIZE else 0
-    return NetError(number, origin, mtu, _TEXTS.get((origin, kind, code), ""), quote)
+    text = _TEXTS.get((origin, kind, code), "")
+    return NetError(number, origin, mtu, text, quote, _address(origin, data[_EXTENDED.size :]))
+
+
+def _address(origin: int, data: bytes) -> str:
+    """Of the struct sockaddr_in or sockaddr_in6 behind the error; empty where our own kernel told it."""
+    if origin == ICMP and len(data) >= 8:
+        return socket.inet_ntop(socket.AF_INET, data[4:8])
+    if origin == ICMP6 and len(data) >= 24:
+        return socket.inet_ntop(socket.AF_INET6, data[8:24])
+    return ""

@@ -11,6 +11,7 @@ import struct
 import time
 
 from producers.probes import marking, stamp
+from producers.probes.hops import NO_ROUND
 from producers.probes.stamp_session import UNKNOWN, ReflectorSession
 from producers.receipts import Receipts
 from producers.responder.canaries import Canaries
@@ -141,9 +142,10 @@ class Reflector:
         seen = self._sessions.came(
             (request.round_id, request.agent, request.target, request.ssid), request.number, now_us
         )
-        self._receipts.received(
-            round_id=request.round_id, src_agent=request.agent, proto=Proto.udp, seq=request.seq, now_us=now_us
-        )
+        if request.round_id != NO_ROUND:
+            self._receipts.received(
+                round_id=request.round_id, src_agent=request.agent, proto=Proto.udp, seq=request.seq, now_us=now_us
+            )
         return stamp.reply(
             to=request,
             size=len(data),

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from controller.addressbook import AddressBook
-from controller.follow_ups import CONTROLS, FRESH_US, OPEN_AT_ONCE, wanted_of
+from controller.follow_ups import CONTROLS, FRESH_US, HOPS, OPEN_AT_ONCE, wanted_of
 from controller.plan import Settings
 from tests.unit.controller.controller_world import S, World, net_reach, tasks, verdict_of
 from topics import cluster_events, share
@@ -80,6 +80,7 @@ def test_the_suspects_and_a_few_healthy_ones_ask_each_other_in_every_size_from_m
     assert len(closer.only) == 1 + CONTROLS
     assert closer.mesh is not None
     assert (len(closer.mesh.sizes), closer.mesh.source_ports) == (4, 32)
+    assert closer.mesh.hops == HOPS
     members = w.observed.epochs[closer.members.epoch].members
     owed = share.planned(round_=closer, members=members)
     assert set(owed) == set(closer.only)

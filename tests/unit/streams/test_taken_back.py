@@ -4,9 +4,10 @@ import pytest
 
 from streams.accounts import digest, settle
 from streams.rounds import RoundState, begin, fold
-from topics.round_progress import AgentFinished, Condition, NodeCounters
+from topics.round_progress import AgentFinished, Condition, Hop, HopTrace, NodeCounters
 from topics.task_rounds import EXAMPLE, RoundCancelled
 
+TRACE = HopTrace(agent="b", node="node-2", address="10.0.0.2", hops=(Hop(limit=1, sent=3),), asked=24)
 STOP = RoundCancelled(round_id=EXAMPLE.round_id, task_uid=EXAMPLE.task_uid, reason="fire drill", at_us=5)
 
 
@@ -28,6 +29,7 @@ def finished(unsent_causes: dict[str, int]) -> AgentFinished:
         unsent_causes=unsent_causes,
         condition=Condition(resident_max_bytes=9, conntrack_entries=1, conntrack_max=4),
         node_counters=NodeCounters(softnet_drops=2),
+        traces=(TRACE,),
     )
 
 
@@ -49,3 +51,4 @@ def test_the_account_keeps_what_the_agent_said_of_itself() -> None:
     assert account.unsent_causes == {"cancelled": 7}
     assert account.resident_bytes == 9
     assert account.node_counters == NodeCounters(softnet_drops=2)
+    assert account.traces == (TRACE,)

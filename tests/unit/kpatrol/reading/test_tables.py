@@ -1,5 +1,7 @@
 """What a person sees: golden text of a small report."""
 
+from typing import Any
+
 import msgspec
 from rich.console import Console
 
@@ -7,7 +9,8 @@ from kpatrol.reading import words
 from kpatrol.reading.document import exit_code, report_json
 from kpatrol.reading.store import Cell
 from kpatrol.reading.tables import task_report
-from topics.round_verdicts import EXAMPLE, Finding, Loss
+from topics.round_progress import Hop, HopTrace
+from topics.round_verdicts import EXAMPLE, AgentAccount, Finding, Loss
 from topics.task_rounds import FOLLOW_UP
 
 
@@ -75,3 +78,36 @@ def test_a_closer_look_stands_below_what_it_looks_at_and_is_no_task_of_its_own()
     assert [r["task"] for r in document["follow_ups"]] == [closer.task]
     assert "follow_ups" not in report_json([EXAMPLE])
     assert exit_code([EXAMPLE, closer]) == 0
+
+
+def test_a_closer_look_names_the_hops_and_where_a_way_ends() -> None:
+    def way(node: str, *addresses: str, **values: Any) -> HopTrace:
+        hops = tuple(Hop(limit=n, address=a, sent=3, answered=3 if a else 0) for n, a in enumerate(addresses, start=1))
+        return HopTrace(agent=node, node=node, address="10.9.9.9", hops=hops, asked=24, **values)
+
+    own = (
+        way("node-1", "10.0.0.1", "", "10.3.0.2", reached=True),
+        way("node-2", "10.0.0.1"),
+        way("node-4", "10.0.0.1", error="prohibited"),
+        way("node-5"),
+    )
+    counts = {"planned": 1, "stored": 1, "unsent": 0, "declared_missing": 0, "unexplained": 0}
+    accounts = (
+        AgentAccount(agent="node-3", node="node-3", traces=own, **counts),
+        AgentAccount(
+            agent="node-1", node="node-1", traces=(way("node-3", reached=True), way("node-2", reached=True)), **counts
+        ),
+    )
+    spec = {"task": "netpatrol/mesh", "round": 3, "sentence": "…", "suspects": ["node-3"], "controls": ["node-1"]}
+    closer = msgspec.structs.replace(
+        EXAMPLE, task="followup/mesh-ab", round_id=8, kind=FOLLOW_UP, spec=spec, accounts=accounts
+    )
+    text = render(task_report(closer.task, [closer], []))
+    assert "node-3 > node-1: 10.0.0.1 * 10.3.0.2 (there after 3 hops)" in text
+    assert "node-3 > node-2: 10.0.0.1 (ends behind hop 1: nothing beyond answered, up to hop 24)" in text
+    assert "node-3 > node-4: 10.0.0.1 (ends behind hop 1: it says prohibited)" in text
+    assert "node-3 > node-5: nothing answered up to hop 24" in text
+    assert "node-1 > node-3:" in text
+    assert "node-1 > node-2:" not in text, "two controls"
+    told = report_json([EXAMPLE, closer])["follow_ups"][0]["accounts"][0]["traces"][0]
+    assert [hop["address"] for hop in told["hops"]] == ["10.0.0.1", "", "10.3.0.2"]

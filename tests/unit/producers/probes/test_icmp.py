@@ -146,3 +146,17 @@ def test_an_error_of_the_kernel_is_read(
     raw = struct.pack("=IBBBBII", number, origin, kind, code, 0, info, 0) + b"more"
     found = net_errors.parse(raw, b"quote")
     assert (found.error, found.origin, found.mtu, found.text, found.quote) == (number, origin, mtu, text, b"quote")
+    assert found.offender == "", "cut short"
+
+
+@pytest.mark.parametrize(
+    ("origin", "address", "offender"),
+    [
+        (net_errors.ICMP, bytes(4) + bytes([10, 1, 0, 1]) + bytes(8), "10.1.0.1"),
+        (net_errors.ICMP6, bytes(8) + bytes.fromhex("fd00" + 24 * "0" + "0001") + bytes(4), "fd00::1"),
+        (net_errors.LOCAL, bytes(28), ""),
+    ],
+)
+def test_who_told_an_error_is_read_from_behind_it(origin: int, address: bytes, offender: str) -> None:
+    raw = struct.pack("=IBBBBII", errno.EHOSTUNREACH, origin, 11, 0, 0, 0, 0) + address
+    assert net_errors.parse(raw, b"").offender == offender
