@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +41,10 @@ STATE_FILE = Path("kpatrol-check.state.json")
 
 
 class Teller:
-    """Progress: a bar on a terminal, plain lines elsewhere; all of it on standard error."""
+    """Progress: a bar on a terminal, plain lines elsewhere; all of it on standard error.
+
+    Who reads it may be gone (a closed terminal, `| head`): then nothing is told, and the check still cleans up.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -51,11 +55,16 @@ class Teller:
 
     def step(self, text: str) -> None:
         """What happens now."""
-        self.close()
-        click.echo(text, err=True)
+        with suppress(OSError):
+            self.close()
+            click.echo(text, err=True)
 
     def progress(self, *, done: int, of: int, left_s: float) -> None:
         """Requests recorded of all, and the time left."""
+        with suppress(OSError):
+            self._progress(done=done, of=of, left_s=left_s)
+
+    def _progress(self, *, done: int, of: int, left_s: float) -> None:
         if self._console.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -285,7 +294,8 @@ def _check(given: dict[str, Any], *, only: Kept | None) -> int:
     except OSError as error:
         raise Trouble(f"{path}: {error.strerror}") from error
     finally:
-        teller.close()
+        with suppress(OSError):
+            teller.close()
     if only is not None:
         result = replace(result, changes=compared(only, result.rows, apart=result.apart))
     return _tell(result, given, options)
@@ -329,8 +339,9 @@ def _cancel_once(task: asyncio.Future[Any]) -> Callable[[], None]:
         nonlocal asked
         if not asked:
             asked = True
-            click.echo("stopping", err=True)
             task.cancel()
+            with suppress(OSError):
+                click.echo("stopping", err=True)
 
     return cancel
 

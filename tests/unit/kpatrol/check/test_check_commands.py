@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kpatrol.check.cluster import Cluster, ClusterTrouble
+from kpatrol.check.commands import Teller
 from kpatrol.cli import cli
 
 KUBECONFIG = """
@@ -90,3 +91,13 @@ def test_an_api_server_that_never_answers_is_not_waited_for_beyond_the_end(folde
             cluster.nodes()
         assert time.monotonic() - began_s < 5
         cluster.close()
+
+
+def test_who_tells_goes_on_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("click.echo", gone)
+    teller = Teller()
+    teller.step("removing the agents")
+    teller.progress(done=1, of=1, left_s=0.0)
