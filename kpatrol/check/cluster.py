@@ -237,6 +237,12 @@ class Cluster:
         where = f"{self._where} ({self._client.configuration.host})"
         if isinstance(error, ApiException):
             text = _message(error)
+            if not error.status:
+                # TLS: nothing was answered.
+                *_, last = str(error.reason or "no answer").strip().splitlines()
+                return ClusterTrouble(f"{where}: cannot be reached: {last}", passing=True)
+            if "system:anonymous" in text:
+                text += "; the kubeconfig's user has no credentials, or they could not be made"
             # An API server that starts refuses everybody until it knows the roles.
             passing = error.status in _BUSY or (error.status == _REFUSED and "not yet ready" in text)
             return ClusterTrouble(f"{where}: {error.status} {error.reason}: {text}", passing=passing)

@@ -17,7 +17,7 @@ from kpatrol.check.config import CheckConfig
 from kpatrol.check.gather import Attach, Gathered, Stream
 from kpatrol.check.judging import judged
 from kpatrol.check.manifests import FLAVOURS, Flavour
-from kpatrol.check.mesh import Key, Pair, Site, Wave, Way, pairs_of, waves
+from kpatrol.check.mesh import MESH_PROTOS, Key, Pair, Site, Wave, Way, pairs_of, waves
 from kpatrol.check.nodes import NodeState
 from kpatrol.check.pairs import rows, worst_first
 from kpatrol.check.patience import patient, whole
@@ -238,7 +238,7 @@ async def _measure(
     planned = waves(asked=config.asked(), ways=ways(config, sites), run=parties[0].run, only=only)
     if not planned:
         return Result(rows=(), apart=apart, verdicts=(), changes={} if only is not None else None)
-    if not sum(round_.planned for wave in planned for _, round_ in wave):
+    if not sum(round_.planned for wave in planned for _, round_ in wave) or no_address(config, everyone):
         families = " or ".join(f"IPv{family}" for family in config.families)
         raise CannotCheck(f"nothing to ask: {len(everyone)} agents are ready, and no two of them have {families}")
     left = [pairs_of(wave) for wave in planned]
@@ -261,6 +261,13 @@ async def _measure(
             )
             save(so_far, _joined(left[number:]))
     return so_far
+
+
+def no_address(config: CheckConfig, everyone: Sequence[Member]) -> bool:
+    """Whether the nodes are to ask each other, and nobody has an address of the families asked for."""
+    mesh = set(config.protocols) & set(MESH_PROTOS)
+    known = any(member.address(family) for member in everyone for family in config.families)
+    return bool(mesh) and not (known or config.map or config.peer_map)
 
 
 def _joined(left: Sequence[Collection[Pair]]) -> set[Pair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from click.testing import CliRunner, Result
 
 from kpatrol.check.cluster import Cluster, ClusterTrouble
 from kpatrol.check.commands import Teller
+from kpatrol.check.config import CheckConfig
+from kpatrol.check.run import no_address
 from kpatrol.cli import cli
+from topics.mesh_members import Member
 
 KUBECONFIG = """
 apiVersion: v1
@@ -91,6 +95,41 @@ def test_an_api_server_that_never_answers_is_not_waited_for_beyond_the_end(folde
             cluster.nodes()
         assert time.monotonic() - began_s < 5
         cluster.close()
+
+
+def test_what_is_no_tls_is_told_in_one_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"this is no TLS")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        path = folder / "no-tls.yaml"
+        path.write_text((KUBECONFIG % f"127.0.0.1:{port}").replace("http:", "https:"))
+        cluster = Cluster(kubeconfig=str(path), context="", name="cluster")
+        with pytest.raises(ClusterTrouble) as raised:
+            cluster.nodes()
+        thread.join(5)
+        cluster.close()
+    told = str(raised.value)
+    assert told.startswith(f"{path} (https://127.0.0.1:{port}): cannot be reached: ")
+    assert "SSL" in told
+    assert "\n" not in told
+
+
+def test_an_address_family_that_nobody_has_is_nothing_to_be_asked() -> None:
+    members = [
+        Member(slot=slot, agent=f"a{slot}", node=f"n{slot}", ipv4=f"10.0.0.{slot}", http_port=80, tcp_port=7,
+               udp_port=862)
+        for slot in (1, 2)
+    ]  # fmt: skip
+    assert no_address(CheckConfig(families=(6,)), members)
+    assert not no_address(CheckConfig(families=(4, 6)), members)
+    assert not no_address(CheckConfig(families=(6,), protocols=("dns",)), members)
 
 
 def test_who_tells_goes_on_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
