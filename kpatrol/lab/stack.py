@@ -89,6 +89,8 @@ class Stack:
         self.supervisor = Supervisor(register=lab, logs=self.logs, say=say)
         self.network: Network | None = None
         self.kafka: Kafka | None = None
+        # host:port of the pages (/readyz, /metrics) of each stream service.
+        self.health: dict[str, str] = {}
         self._injection: Injection | None = None
         self._own_drops: list[Fault] = []
         self._clickhouse: ClickHouseDoor | None = None
@@ -119,9 +121,9 @@ class Stack:
         book = self._start_targets(agents, others)
         for node in agents:
             self._start_agent(node)
-        health = {name: f"127.0.0.1:{free_port()}" for name in STREAMS}
         for name in STREAMS:
-            self._start_stream(name, health[name])
+            self.health[name] = f"127.0.0.1:{free_port()}"
+            self._start_stream(name, self.health[name])
         self.supervisor.start(
             Service(
                 name="rollup",
@@ -132,7 +134,7 @@ class Stack:
             )
         )
         for name in STREAMS:
-            await self._ready(f"http://{health[name]}/readyz", name)
+            await self._ready(f"http://{self.health[name]}/readyz", name)
         self._start_controller(book, len(agents))
         self._problems = asyncio.create_task(follow_problems(self._make("controller"), say=self._say))
         write_addresses(self._lab.folder, self._addresses())

@@ -86,6 +86,11 @@ class Supervisor:
         self._held.add(name)
         await self._children[name].kill()
 
+    async def retire(self, name: str, *, grace_s: float = 60.0) -> int:
+        """TERM, and not started again: the exit code. One that has not ended after `grace_s` is killed."""
+        self._held.add(name)
+        return await self._children[name].stop(grace_s=grace_s)
+
     def release(self, name: str) -> None:
         """Start what was held."""
         self._children[name] = self._spawn(self._services[name])
