@@ -46,7 +46,7 @@ GOALS = {
     "test-without-cluster": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "chromium"),
     "cluster": ("java", "mvn", "ip", "nft", "nsenter", "nginx", *CLUSTER),
     "bench": ("java", "mvn", "ip", "nft", "nsenter", "unbound", "nginx", "wrk", "dnsperf"),
-    "soak": ("java", "mvn", "ip", "nft", "nsenter", "unbound"),
+    "soak": ("java", "mvn", "ip", "nft", "nsenter", "unbound", *CLUSTER),
 }
 # What a goal fetches the first time and what that takes on disk, in megabytes: so that nobody wonders about the wait.
 FROM_GO = "Go modules of Kubernetes (for `make test` and `make cluster`)"

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from kpatrol.lab import cgroups
@@ -175,6 +176,16 @@ class KubeNode:
             if path.name == own and (pids := (path / "cgroup.procs").read_text().split()):
                 return [int(pid) for pid in pids]
         raise LabError(f"{self.name}: no container {container_id} runs")
+
+    def is_free(self, address: str) -> bool:
+        """Whether no pod of this node has the address any more."""
+        return not (self.folder / "ipam" / "pods" / address).exists()
+
+    def give_next(self, address: str) -> None:
+        """The next pod of this node gets this address, if it is free: CNI's host-local gives them out in turn."""
+        before = ip_address(address) - 1
+        which = 0 if before.version == 4 else 1
+        (self.folder / "ipam" / "pods" / f"last_reserved_ip.{which}").write_text(str(before))
 
     def running(self, program: str) -> bool:
         return program in self._programs and self._programs[program].is_running()

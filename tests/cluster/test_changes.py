@@ -1,5 +1,6 @@
-"""What happens in clusters in mid-round: leaders and agents killed, nodes drained and joining. Rounds stay exact,
-memberships follow, nothing is called lost that was not (25 s each)."""
+"""What happens in clusters in mid-round: leaders and agents killed, pods replaced and their addresses given on,
+rollouts, nodes drained and joining. Rounds stay exact, memberships follow, nothing is called lost that was not (20 s
+each)."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from datetime import datetime
 
 import pytest
 
+from tests.cluster.images import image_name
 from tests.cluster.installed import AGENT, NODES, Installed, reach
 from tests.cluster.outside import NAMESPACE
 from topics.round_verdicts import RoundVerdict
@@ -23,6 +25,13 @@ ENDED = {"target_gone", "wrong_peer", "refused", "reset", "unreachable", "timeou
 def exact(verdict: RoundVerdict) -> None:
     assert verdict.planned == verdict.stored + verdict.unsent + verdict.declared_missing, verdict
     assert (verdict.unexplained, verdict.duplicates) == (0, 0), verdict
+
+
+def without_blame(verdict: RoundVerdict) -> None:
+    """Every request is answered for, and none of those that agents were away for is called lost or anybody's fault."""
+    exact(verdict)
+    assert verdict.verdict == "unknown", (verdict.verdict, verdict.why)
+    assert (verdict.loss.lost, [finding.sentence for finding in verdict.findings]) == (0, []), verdict
 
 
 @contextmanager
@@ -72,21 +81,21 @@ def holds_good(release: Installed, nodes: tuple[str, ...] = NODES) -> None:
 
 def test_when_the_leader_is_killed_no_round_is_lost_repeated_or_untold(release: Installed) -> None:
     before = release.verdict_lines()
-    with under_way(release, reach("led", duration_s=4, rounds=3, endpoint=True)) as key:
+    with under_way(release, reach("led", duration_s=4, rounds=2, endpoint=True)) as key:
         leader = release.leader()
         pod = release.cluster.json("get", "pod", leader, "-n", NAMESPACE)
         container = next(c for c in pod["status"]["containerStatuses"] if c["name"] == "controller")
         release.cluster.nodes[pod["spec"]["nodeName"]].kill_container(container["containerID"])
-        verdicts = release.verdicts(key, rounds=3)
-        status = release.wait_done(key, rounds=3)
-    assert [verdict.round for verdict in verdicts] == [1, 2, 3]
+        verdicts = release.verdicts(key, rounds=2)
+        status = release.wait_done(key, rounds=2)
+    assert [verdict.round for verdict in verdicts] == [1, 2]
     for verdict in verdicts:
         exact(verdict)
         assert verdict.verdict != "fail", verdict.why
-    assert [item["roundNumber"] for item in status["history"]] == [3, 2, 1]
+    assert [item["roundNumber"] for item in status["history"]] == [2, 1]
     assert status["finish"] is True
     told = [*before, *release.verdict_lines("--previous"), *release.verdict_lines()]
-    assert {line["RoundNumber"] for line in told if line["TaskName"] == "netreach.led"} == {1, 2, 3}
+    assert {line["RoundNumber"] for line in told if line["TaskName"] == "netreach.led"} == {1, 2}
 
 
 def test_a_killed_agent_comes_back_and_what_it_owed_is_declared(release: Installed) -> None:
@@ -101,6 +110,69 @@ def test_a_killed_agent_comes_back_and_what_it_owed_is_declared(release: Install
     assert set(said["node-3"]) <= ENDED | {"ok"}
     assert [p for p in release.pairs(verdict) if p.dst_node != "node-3" and p.forward_lost + p.reverse_lost] == []
     release.roll_out(f"daemonset/{AGENT}")
+    holds_good(release)
+
+
+STRANGER = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: stranger, labels: {{app: stranger}}}}
+spec:
+  nodeName: node-3
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 1
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    sysctls: [{{name: net.ipv4.ip_unprivileged_port_start, value: "0"}}]
+  containers:
+    - name: web
+      image: {image_name("agent")}
+      imagePullPolicy: Never
+      command: [python3, -m, http.server, "80", --directory, /etc]
+"""
+
+
+def test_a_replaced_pods_address_in_a_strangers_hands_is_a_wrong_peer_and_no_loss(release: Installed) -> None:
+    node = release.cluster.nodes["node-3"]
+    pod = release.agent_pods()["node-3"]
+    address = str(pod["status"]["podIP"])
+    with under_way(release, reach("replaced", duration_s=16, endpoint=True)) as key:
+        release.cluster.kubectl("delete", "pod", pod["metadata"]["name"], "-n", NAMESPACE, "--grace-period=1")
+        # Its successor has an address of its own before the old one is given away.
+        release.cluster.wait(lambda: successor(release, pod["metadata"]["uid"]), what="the pod that follows it")
+        release.cluster.wait(lambda: node.is_free(address), what=f"{address} is free")
+        node.give_next(address)
+        release.apply(STRANGER)
+        (verdict,) = release.verdicts(key)
+        given = release.cluster.json("get", "pod", "stranger")["status"]["podIP"]
+    release.cluster.kubectl("delete", "pod", "stranger")
+    assert given == address
+    without_blame(verdict)
+    assert set(verdict.failed_nodes) <= {"node-3"}
+    said = outcomes(release, verdict)
+    assert said["node-3"]["wrong_peer"] > 0
+    assert set(said["node-3"]) <= ENDED | {"ok"}
+    assert set(said["node-1"]) | set(said["node-2"]) == {"ok"}
+    release.roll_out(f"daemonset/{AGENT}")
+    holds_good(release)
+
+
+def successor(release: Installed, uid: str) -> bool:
+    pod = release.agent_pods().get("node-3")
+    return pod is not None and pod["metadata"]["uid"] != uid and bool(pod["status"].get("podIP"))
+
+
+def test_agents_are_rolled_out_in_mid_round_and_nobody_fails(release: Installed) -> None:
+    before = release.agents()
+    with under_way(release, reach("rolling", duration_s=12, endpoint=True)) as key:
+        release.cluster.kubectl("rollout", "restart", f"daemonset/{AGENT}", "-n", NAMESPACE)
+        release.roll_out(f"daemonset/{AGENT}")
+        (verdict,) = release.verdicts(key)
+    assert not {*before.values()} & {*release.agents().values()}
+    without_blame(verdict)
+    # What an agent had under way when it was stopped is cancelled.
+    assert {name for found in outcomes(release, verdict).values() for name in found} <= ENDED | {"ok", "cancelled"}
     holds_good(release)
 
 
