@@ -6,7 +6,7 @@ Kafka, a real sink process, its CPU from the first record to the last acknowledg
 second figure. `--stages` leaves it out (no Java needed).
 
 Seen on 2 cores shared with other work (10 agents, 20 targets): decode 0.24, check 0.03, expand 0.11, insert 0.08; the
-service 1.06 to 1.25, 150,000 to 177,000 rows/s with the engine on the same cores.
+service 0.81 to 0.86, 160,000 to 193,000 rows/s with the engine on the same cores.
 """
 
 import argparse

@@ -10,6 +10,7 @@ import asyncio
 import html
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -103,7 +104,7 @@ async def walk(address: str) -> None:
     async with browse(f"{address}#theme=light", width=1250, height=1100) as tab:
         await tab.until("(document.querySelector('#mesh-size') || {textContent: ''}).textContent.includes('pairs')")
         await asyncio.sleep(1.5)
-        await keep(tab, "step-matrix.png", of="main")
+        await keep(tab, "step-matrix.png", of="body")
         await tab.evaluate("document.querySelector('#scroller').focus()")
         # Along the first row to the column of node-3, then down it to a pair that lost something.
         for key, wanted in (("ArrowRight", GOAL), ("ArrowDown", LOSES)):
@@ -126,7 +127,7 @@ def main() -> int:
         with kept_lab(environment, told) as lab:
             words = told.read_text().replace(lab.clickhouse_password, "********").replace(folder, "/run/user/1000")
             asyncio.run(
-                terminal("step-lab.png", f"kpatrol {' '.join(KEEP)}", "\n".join(words.splitlines()[-LAB_LINES:]))
+                terminal("step-lab.png", f"kpatrol {shlex.join(KEEP)}", "\n".join(words.splitlines()[-LAB_LINES:]))
             )
             with served(environment) as address:
                 asyncio.run(walk(address))
