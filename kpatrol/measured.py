@@ -22,8 +22,8 @@ DISK_BYTES = {
 }
 # Real networks are less tidy than made-up ones.
 DISK_MARGIN = 2.0
-# bench/sink.py: 1.06 to 1.25 µs of the sink's CPU a row; 150,000 rows/s with the engine on the same two cores.
-SINK_CPU_US = 1.25
+# bench/sink.py: 0.81 to 0.86 µs of the sink's CPU a row; 160,000 rows/s with the engine on the same two cores.
+SINK_CPU_US = 0.9
 STORE_CPU_US = 12.0
 # bench/storage.py: two passes over raw, each request once.
 ROLLUP_CPU_US = 2.5

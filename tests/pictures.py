@@ -36,7 +36,7 @@ LOSES = re.compile("→ node-3 .*packets lost [1-9]")
 MOST_STEPS = 10
 LAB_LINES = 26
 START_S = 300.0
-LARGEST_BYTES = 150_000
+LARGEST_BYTES = 200_000
 TERMINAL = (
     "<body style='margin:0;background:#10151b;color:#d7dee6'><pre style='margin:0;padding:14px;"
     'font:14px/1.35 "DejaVu Sans Mono",monospace;white-space:pre\'>{}</pre></body>'

@@ -53,7 +53,7 @@ def test_workers_and_partitions_grow_with_the_rows() -> None:
     assert (small.partitions, small.sink_workers, small.judge_workers) == (8, 1, 1)
     assert large.patrol.rows_a_s == 1_000_000
     assert large.partitions == 128
-    assert large.sink_workers == 3
+    assert large.sink_workers == 2
 
 
 def test_what_is_no_patrol_is_refused() -> None:
