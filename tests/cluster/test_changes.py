@@ -1,6 +1,6 @@
 """What happens in clusters in mid-round: leaders and agents killed, pods replaced and their addresses given on,
-rollouts, nodes drained and joining. Rounds stay exact, memberships follow, nothing is called lost that was not (20 s
-each)."""
+rollouts, nodes drained and joining. Rounds stay exact, memberships follow, nothing is called lost that was not (half a
+minute each)."""
 
 from __future__ import annotations
 
