@@ -29,7 +29,7 @@ def test_a_round_reaches_pods_the_service_and_node_ports(release: Installed) -> 
 
 def test_loss_on_one_nodes_way_in_is_in_that_nodes_numbers_and_nowhere_else(release: Installed) -> None:
     number = release.cluster.begin_fault("ingress node-2 loss=2%")
-    there = back = 0
+    there = back = astray = 0
     try:
         # Two packets in a hundred: now and then a whole round has none on one of the ways.
         for _ in range(4):
@@ -38,13 +38,15 @@ def test_loss_on_one_nodes_way_in_is_in_that_nodes_numbers_and_nowhere_else(rele
             back += sum(p.reverse_lost for p in pairs if p.src_node == "node-2")
             others = [p for p in pairs if "node-2" not in (p.src_node, p.dst_node)]
             assert sum(p.forward_lost + p.reverse_lost for p in others) == 0, others
-            assert sum(p.reverse_lost for p in pairs if p.dst_node == "node-2") == 0, pairs
+            astray += sum(p.reverse_lost for p in pairs if p.dst_node == "node-2")
             if there and back:
                 break
     finally:
         count = release.cluster.end_fault(number)
     assert there > 0
     assert back > 0
+    # An acknowledgment that is lost, and nothing after it, looks like a lost answer; TCP is told to within two packets.
+    assert astray <= 2, pairs
     assert count.dropped >= there + back
 
 
