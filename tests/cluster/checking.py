@@ -31,6 +31,17 @@ def start(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen[s
     )  # fmt: skip
 
 
+def until(process: subprocess.Popen[str], words: str) -> str:
+    """What it told up to a line with those words."""
+    assert process.stderr is not None
+    told = ""
+    for line in process.stderr:
+        told += line
+        if words in line:
+            return told
+    raise AssertionError(f"{words!r} was never told: {told}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
     """Exit code, the JSON it printed, what it told meanwhile, and how often it was said."""

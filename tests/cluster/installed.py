@@ -149,6 +149,17 @@ class Installed:
             assert verdict.verdict == "unknown", (verdict.why, self.pairs(verdict))
         raise AssertionError(f"four rounds without a verdict, the last: {verdict.why}")
 
+    def whole(self, key: str) -> list[RoundVerdict]:
+        """The task's final verdicts, once none is missing among them."""
+        found: list[RoundVerdict] = []
+
+        def all_there() -> bool:
+            found[:] = self.verdicts(key)
+            return [verdict.round for verdict in found] == list(range(1, len(found) + 1))
+
+        self.cluster.wait(all_there, what=f"every round of {key}")
+        return found
+
     def pairs(self, verdict: RoundVerdict) -> list[PairCount]:
         """What was lost between whom, of one round, from both ends' accounts."""
         sql = (

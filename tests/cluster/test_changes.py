@@ -60,18 +60,6 @@ def outcomes(release: Installed, verdict: RoundVerdict) -> dict[str, Counter[str
     return found
 
 
-def whole(release: Installed, key: str) -> list[RoundVerdict]:
-    """The task's final verdicts, once none is missing among them."""
-    found: list[RoundVerdict] = []
-
-    def all_there() -> bool:
-        found[:] = release.verdicts(key)
-        return [verdict.round for verdict in found] == list(range(1, len(found) + 1))
-
-    release.cluster.wait(all_there, what=f"every round of {key}")
-    return found
-
-
 def holds_good(release: Installed, nodes: tuple[str, ...] = NODES) -> None:
     """A round among the agents that are there now succeeds, from and to each of these nodes."""
     release.wait_members()
@@ -185,7 +173,7 @@ def test_a_drained_nodes_agent_stays_and_what_ran_there_goes_on_elsewhere(releas
         release.roll_out()
         began = time.time()
         cluster.wait(lambda: release.verdicts(key)[-1].start_us > began * 1e6, what="a round after the drain")
-        verdicts = whole(release, key)
+        verdicts = release.whole(key)
     cluster.kubectl("uncordon", "node-2")
     for verdict in verdicts:
         exact(verdict)

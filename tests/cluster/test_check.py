@@ -19,7 +19,18 @@ import pytest
 
 from kpatrol.check.manifests import LABEL
 from kpatrol.check.state import Kept
-from tests.cluster.checking import MESH, QUICK, assert_good, assert_nothing_left, counts, keys, not_good, run, start
+from tests.cluster.checking import (
+    MESH,
+    QUICK,
+    assert_good,
+    assert_nothing_left,
+    counts,
+    keys,
+    not_good,
+    run,
+    start,
+    until,
+)
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.images import image_name
 
@@ -125,17 +136,6 @@ def test_each_fault_has_its_rows_and_its_reason_and_resume_asks_only_those(clust
     good = assert_good(found.code, found.json, found.told)
     assert keys(found.json) == set(kept.pairs)
     assert {p["change"] for p in found.json["pairs"]} == ({"fixed"} if good else {"fixed", "still_bad"})
-
-
-def until(process: subprocess.Popen[str], words: str) -> str:
-    """What it told up to a line with those words."""
-    assert process.stderr is not None
-    told = ""
-    for line in process.stderr:
-        told += line
-        if words in line:
-            return told
-    raise AssertionError(f"{words!r} was never told: {told}")
 
 
 @contextmanager

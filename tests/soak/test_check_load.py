@@ -21,6 +21,7 @@ import pytest
 from kpatrol.check.manifests import LABEL
 from kpatrol.check.state import Kept, left_of
 from tests.cluster.apiserver import ApiServer, running_apiserver
+from tests.cluster.checking import until
 from tests.cluster.standins import running_standins
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -103,14 +104,3 @@ def test_a_check_of_500_nodes_is_stopped_and_resume_goes_on_to_its_end(tmp_path:
         again = start(api, tmp_path, "resume", *options)
         out, told = again.communicate(timeout=60)
         assert (again.returncode, json.loads(out)["pairs"]) == (0, [])
-
-
-def until(process: subprocess.Popen[str], words: str) -> str:
-    """What it told up to a line with those words."""
-    assert process.stderr is not None
-    told = ""
-    for line in process.stderr:
-        told += line
-        if words in line:
-            return told
-    raise AssertionError(f"{words!r} was never told: {told}")

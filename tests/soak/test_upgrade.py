@@ -12,7 +12,6 @@ from tests.cluster.cluster import running_cluster
 from tests.cluster.helm import CHART
 from tests.cluster.installed import NODES, Installed, installed, reach
 from tests.cluster.outside import NAMESPACE, outside
-from topics.round_verdicts import RoundVerdict
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 ROLES = ("agent", "controller", "streams")
@@ -43,7 +42,7 @@ def test_verdicts_go_on_while_the_release_is_upgraded_and_rolled_back() -> None:
         assert not second & pods(release)
         assert lead_time(release) != str(LEAD_S)
 
-        verdicts = whole(release, key)
+        verdicts = release.whole(key)
         history = json.loads(release.helm.run("history", "kpatrol", "--namespace", NAMESPACE, "--output", "json"))
     assert [entry["status"] for entry in history] == ["superseded", "superseded", "deployed"]
     for verdict in verdicts:
@@ -63,18 +62,6 @@ def goes_on(release: Installed, key: str) -> None:
         return any(v.verdict == "succeed" and len(v.succeeded_nodes) == len(NODES) for v in later)
 
     release.cluster.wait(good, what="a round that succeeds", timeout_s=180)
-
-
-def whole(release: Installed, key: str) -> list[RoundVerdict]:
-    """The task's final verdicts, once none is missing among them."""
-    found: list[RoundVerdict] = []
-
-    def all_there() -> bool:
-        found[:] = release.verdicts(key)
-        return [verdict.round for verdict in found] == list(range(1, len(found) + 1))
-
-    release.cluster.wait(all_there, what=f"every round of {key}")
-    return found
 
 
 def pods(release: Installed) -> set[str]:
