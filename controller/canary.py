@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-
+from controller.members import drawn
 from topics.mesh_members import Member
 from topics.task_rounds import Canary
 
@@ -13,10 +12,7 @@ def canary_of(*, uid: str, share: float, members: tuple[Member, ...]) -> Canary 
 
     Members that come and go change the pair only when they belong to it, or now rank before one that does.
     """
-    ranked = sorted(
-        (m for m in members if m.udp_port),
-        key=lambda m: hashlib.blake2b(f"{uid}/{m.agent}".encode(), digest_size=8).digest(),
-    )
+    ranked = drawn((m for m in members if m.udp_port), by=uid)
     src = ranked[0] if ranked else None
     dst = next((m for m in ranked if src is not None and m.node != src.node), None)
     if not share or src is None or dst is None:

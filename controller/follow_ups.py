@@ -2,8 +2,8 @@
 
 A follow-up is a round of its own among the suspects and a few healthy controls, by UDP in several sizes from many
 source ports: which sizes and which 5-tuples lose, which way, and that the controls do not; beside it each traces its
-ways to the others, hop by hop. Its `spec` carries the
-finding, the suspects' own kernel counters of that round, and what changed in the cluster in the minutes before.
+ways to the others, hop by hop. Its `spec` carries the finding, the suspects' own kernel counters of that round, and
+what changed in the cluster in the minutes before.
 
 Level-triggered: wanted is a follow-up for every loss found lately of which none stands in task-rounds-v1. Its uid is
 made from the finding, so a restarted controller finds it there; of one element there is one in FRESH_US at most.
@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from controller.members import Epoch
+from controller.members import Epoch, drawn
 from topics import ids, share
 from topics.cluster_events import ClusterEvent
 from topics.mesh_members import Member
@@ -67,11 +67,13 @@ class Wanted:
 
 def wanted_of(verdict: RoundVerdict) -> list[Wanted]:
     """The losses of a verdict that may be looked at; none of a follow-up's own."""
-    if verdict.kind == FOLLOW_UP:
+    losses = [finding for finding in verdict.findings if finding.kind == "loss"]
+    if verdict.kind == FOLLOW_UP or not losses:
         return []
     named = {end for f in verdict.findings for end in ends(f.element)} | set(verdict.trust.unfit)
     healthy = tuple(sorted(a.node for a in verdict.accounts if a.state == "finished" and a.node not in named))
     lossy = tuple(dict.fromkeys(end for p in verdict.worst if p.loss.lost for end in (p.dst, p.src)))
+    counters = {a.node: msgspec.to_builtins(a.node_counters) for a in verdict.accounts if a.node_counters is not None}
     return [
         Wanted(
             finding=finding,
@@ -82,12 +84,9 @@ def wanted_of(verdict: RoundVerdict) -> list[Wanted]:
             at_us=verdict.at_us,
             healthy=healthy[:200],
             lossy=lossy,
-            counters={
-                a.node: msgspec.to_builtins(a.node_counters) for a in verdict.accounts if a.node_counters is not None
-            },
+            counters=counters,
         )
-        for finding in verdict.findings
-        if finding.kind == "loss"
+        for finding in losses
     ]
 
 
@@ -109,11 +108,7 @@ def suspects(wanted: Wanted, members: Sequence[Member]) -> list[Member]:
 def controls(wanted: Wanted, members: Sequence[Member], suspected: Sequence[Member]) -> list[Member]:
     """Healthy members that are not suspected, chosen by the finding, so that it is not always the same few."""
     healthy = set(wanted.healthy).difference(m.node for m in suspected)
-    drawn = sorted(
-        (m for m in members if m.node in healthy),
-        key=lambda m: hashlib.blake2b(f"{wanted.uid}/{m.agent}".encode(), digest_size=8).digest(),
-    )
-    return drawn[:CONTROLS]
+    return drawn((m for m in members if m.node in healthy), by=wanted.uid)[:CONTROLS]
 
 
 def follow_ups(

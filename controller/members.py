@@ -6,7 +6,8 @@ is the way to Kafka that is gone, and that says nothing about any agent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -194,3 +195,8 @@ def next_epoch(
         return None
     number = newest.number + 1 if newest is not None else 1
     return Epoch(group=group, number=number, digest=mark, at_us=now_us, members=members)
+
+
+def drawn(members: Iterable[Member], *, by: str) -> list[Member]:
+    """In an order that looks drawn by lot, of its own for each `by`, and the same whoever draws it."""
+    return sorted(members, key=lambda m: hashlib.blake2b(f"{by}/{m.agent}".encode(), digest_size=8).digest())
