@@ -102,7 +102,7 @@ def main(goal: str) -> int:
         sys.stderr.write(f"preflight: Python {sys.version.split()[0]} found, 3.11 or newer needed\n")
         return 2
     if not Path(".venv/bin/python").exists():
-        print("preflight: first run; this will be fetched:")
+        print("preflight: first run; what is not there yet is fetched by the command that needs it:")
         for what, (download_mb, disk_mb) in DOWNLOADS_MB.items():
             print(f"  about {download_mb:>4} MB, {disk_mb:>5} MB on disk: {what}")
     why = "tests/cluster needs root" if goal in NEED_ROOT and os.geteuid() != 0 else missing_go(goal)
