@@ -5,7 +5,8 @@ losses much better than one rate for all (a likelihood ratio again). Sizes have 
 from some size up.
 
 Tuples: of a fault that drops some 5-tuples, a source port loses all its packets or none; of a random one every port
-loses some. Both are written as likelihoods over the ports that lost anything and those that did not.
+loses some. Both are written as likelihoods over the ports that lost anything and those that did not. Where tuples are
+lost whole, a split counts ports and not packets: three ports that are gone are three observations, not sixty.
 """
 
 from collections.abc import Iterator
@@ -52,12 +53,15 @@ def scope(seen: Evidence, suspect: Suspect) -> Scope:
     scale = 1.0 + sum(seen.before[: suspect.rounds - 1])
     whole = Scope(name="", only="", not_met="", tried=suspect.tried, lost=suspect.lost)
     best, gain, inside = whole, SPLIT, lines
+    by_tuple = tuple_gain(seen, lines)[0] > TUPLE_GAIN
     if suspect.family.what != "pair" or suspect.rounds == 1:
         for part in _parts(seen, lines, suspect):
             tried, lost = _counts(seen, part.inside, scale)
             rest_tried, rest_lost = _counts(seen, part.outside, scale)
-            split = _likelihood(lost, tried) + _likelihood(rest_lost, rest_tried)
-            split -= _likelihood(lost + rest_lost, tried + rest_tried)
+            if by_tuple:
+                split = _gain(*_ports_lost(seen, part.inside), *_ports_lost(seen, part.outside))
+            else:
+                split = _gain(tried, lost, rest_tried, rest_lost)
             cleaner = rest_tried > 0 and rest_lost / rest_tried < CLEAN * lost / max(tried, 1.0)
             if split > gain and cleaner:
                 gain, inside = split, part.inside
@@ -142,6 +146,21 @@ def _by_size(seen: Evidence, lines: Indexes) -> Iterator[_Part]:
 def _counts(seen: Evidence, lines: Indexes, scale: float) -> tuple[float, float]:
     lost = float(seen.lost[lines].sum())
     return max(float(seen.tried[lines].sum()) * scale, lost), lost
+
+
+def _ports_lost(seen: Evidence, lines: Indexes) -> tuple[float, float]:
+    """(source ports used, those that lost half of their packets or more) on the way there of these lines."""
+    ports = seen.ports
+    now = lines[lines < len(ports.used)]
+    mine = np.isin(ports.bad_line, now)
+    dead = ports.bad_lost[mine] >= 0.5 * np.maximum(ports.each[ports.bad_line[mine]], 1.0)
+    return max(float(ports.used[now].sum()), float(dead.sum())), float(dead.sum())
+
+
+def _gain(tried: float, lost: float, rest_tried: float, rest_lost: float) -> float:
+    """Nats by which two rates are likelier than one for all."""
+    apart = _likelihood(lost, tried) + _likelihood(rest_lost, rest_tried)
+    return apart - _likelihood(lost + rest_lost, tried + rest_tried)
 
 
 def _likelihood(lost: float, tried: float) -> float:

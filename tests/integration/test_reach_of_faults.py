@@ -36,7 +36,9 @@ def test_the_size_and_the_tuples_that_are_lost_are_named_with_their_direction(tm
         found = {(f["element"], f["direction"]): f for f in round_["findings"]}
         assert found.keys() == {("node-2", "ingress"), ("node-5", "egress")}, round_["findings"]
         hole, some = found["node-5", "egress"], found["node-2", "ingress"]
-        assert (hole["scope"], hole["loss"]["rate"]) == ("size 1472 bytes", 1.0)
+        assert hole["scope"] == "size 1472 bytes"
+        # Over several rounds what was tried is an estimate: of earlier rounds only what lost something is remembered.
+        assert hole["loss"]["rate"] > 0.9, hole
         assert "not smaller packets" in hole["sentence"]
         assert some["scope"] == "tuples"
         assert "it depends on the 5-tuple" in some["sentence"]

@@ -154,6 +154,27 @@ def test_a_hole_for_some_tuples_is_told_from_random_loss(seed: int) -> None:
     assert "5-tuple" not in random.sentence
 
 
+def few_tuples(*, sizes: tuple[int, ...]) -> PairTable:
+    """node-3 loses five whole ports of 160, one of each peer, by chance all of them of the larger of two sizes."""
+    rows: list[dict[str, Any]] = []
+    for src in nodes(6):
+        for dst, size in ((d, s) for d in nodes(6) if d != src for s in sizes):
+            gone = (
+                4 if dst == "node-3" and size == max(sizes) and src in {"node-1", "node-2", "node-4", "node-5"} else 0
+            )
+            made = line(src, dst, n=64, proto="udp", failed={"timeout": gone} if gone else {}, packets_sent=64)
+            rows.append(
+                made | {"size": size, "packets_lost": gone, "ports": 16, "bad_ports": [(30_007, 4)] * (gone > 0)}
+            )
+    return table(rows)
+
+
+def test_a_few_lost_tuples_that_are_by_chance_of_one_size_are_not_said_to_be_of_that_size() -> None:
+    (told,) = found(few_tuples(sizes=(0, 1472)))
+    assert (told.element, told.scope) == ("node-3", "tuples")
+    assert "smaller packets" not in told.sentence
+
+
 def test_a_finding_says_what_it_does_not_touch() -> None:
     def lose(src: str, dst: str, size: int) -> float:
         return 1.0 if dst == "node-5" and size == FULL_SIZE else 0.0
