@@ -40,6 +40,10 @@ def _account(state: RoundState, share: Share, planned: int | None, node: str | N
     if unexplained > 0 and not share.finished and (cause := _cause(state, share)):
         missing, unexplained = missing + unexplained, 0
         causes.append(cause)
+    said = _said(told, unsent_causes)
+    # An incarnation is numbered by the moment it began, in microseconds.
+    began_us = min((run.incarnation for run in share.runs), default=0)
+    began_late = state.head.round is not None and began_us > state.head.round.start_us
     return AgentAccount(
         agent=share.agent,
         node=node or share.node or share.agent,
@@ -51,7 +55,7 @@ def _account(state: RoundState, share: Share, planned: int | None, node: str | N
         cause=", ".join(causes),
         state=_agent_state(state, share, planned),
         incarnations=max(1, len(share.runs)),
-        **_said(told, unsent_causes),
+        **said | {"replaced": said.get("replaced", False) or began_late},
     )
 
 

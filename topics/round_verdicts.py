@@ -117,8 +117,8 @@ class AgentAccount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     Below `state`: what the agent said of itself, and what its node's kernel counted meanwhile. `finished_us` is when it
     did, 0 where it never did; `cpu_peak_us` its CPU time in its busiest second. `incarnations` took part one after the
-    other: more than one where its pod was replaced in the round; `replaced` where it had been before, and the round's
-    membership did not know of it yet.
+    other: more than one where its pod was replaced in the round; `replaced` where it had been before and the round's
+    membership did not know of it yet, or where the agent began again only after the round had.
     """
 
     agent: str

@@ -5,8 +5,8 @@ An agent may be stopped (a rollout, a drained node), die and begin again, or be 
 blame a healthy agent, nor fail the round: it is `unknown` at best, and says who was away. What says that an agent went
 away is never that requests to it failed, or every fault would excuse itself:
 
-- the agent's own word: it stops, or its next incarnation takes over or declares what the dead one owed, or says that
-  the round's membership sends its peers to where a pod of it was before;
+- the agent's own word: it stops, or its next incarnation takes over or declares what the dead one owed, or began after
+  the round had, or says that the round's membership sends its peers to where a pod of it was before;
 - another incarnation's answers (`target_gone`);
 - the controller's word that nothing is heard of it (AgentGone), and an answer of its host to the others' probes. Where
   nothing came back from the node either, it may as well be the network; where the agent answered, it was there.

@@ -222,6 +222,12 @@ def test_a_replaced_pod_that_knows_nothing_of_the_one_before_tells_nothing_twice
     assert (killed.unsent, killed.unexplained, killed.unsent_causes) == (300, 0, {"late": 300})
 
 
+def test_an_agent_that_began_after_the_round_had_was_away() -> None:
+    before, after_it = (after([SCHEDULED, finished("a", incarnation=START_US + late_us)]) for late_us in (-1, 1))
+    assert (accounts(before)["a"].replaced, accounts(after_it)["a"].replaced) == (False, True)
+    assert not accounts(before)["b"].replaced, "nothing is known of it"
+
+
 def test_what_a_stopped_agent_left_unsent_is_sent_by_the_pod_that_replaces_it() -> None:
     farewell = finished("a", sent=300, rows=300, batches=1, unsent=700, unsent_causes={"agent_stopped": 700})
     resumed = finished("a", incarnation=2, sent=600, rows=600, batches=1, unsent=400, unsent_causes={"late": 400})
