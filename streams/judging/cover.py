@@ -14,22 +14,32 @@ BURST nats a round at most, whatever it lost.
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from streams.judging import stats
+from streams.judging.beside import WIDE, Beside, beside, gained
 from streams.judging.elements import Family, families, pairs_of, sums
 from streams.judging.evidence import Evidence, Floats, Indexes, Masks
+from streams.judging.likelihood import gains, ratio
+from streams.judging.spread import EVERYWHERE, counted, distinct, elsewhere
 
 # What a sound network may lose without being suspected.
 FLOOR = 1e-4
-# Gain in nats below which nothing is named, besides the logarithm of how many suspects of the family there are.
+# Gain in nats below which nothing is named, besides CROWD of the logarithm of how many suspects the family has. Were it
+# all of it, the more nodes there were the surer of each one had to be, for the same loss of it.
 PRICE = 10.0
+CROWD = 0.75
+# What it is less once a rack, a zone or a pair of zones is named. The price keeps some ten thousand sound rounds clean;
+# rounds in which a wide fault is found are few.
+FURTHER = 2.5
 # What the choice among windows costs, in nats.
 ONSET = 0.5
 # What one that stood in the round before is let off: a finding comes hard and goes less easily.
 STANDING = 5.0
+# Gain in nats by which a round's own rate may beat that of the window, before they are no longer taken together.
+UNLIKE = 8.0
 LEAST_LOST = 3
 # A named element's lower bound must be this many times the loss of the rest.
 ABOVE_REST = 2.0
@@ -75,18 +85,21 @@ class _State:
     stood: list[Indexes]
     open: Masks
     lossy: Indexes
+    # Lines of what was named that still say something of others.
+    beside: list[Beside] = field(default_factory=list)
 
 
 def cover(
     seen: Evidence, *, standing: Collection[tuple[str, str]] = (), most: int = MAX_NAMED
-) -> tuple[list[Suspect], Indexes]:
-    """(suspects named, the one that explains most first; lossy lines that stay unexplained).
+) -> tuple[list[Suspect], Indexes, list[Indexes]]:
+    """(suspects named, the one that explains most first; lossy lines that stay unexplained; those explained along with
+    each suspect on its way back).
 
     `standing` are (element, direction) of the round before.
     """
     lossy = np.nonzero(seen.lost > 0)[0]
     if not len(lossy):
-        return [], lossy
+        return [], lossy, []
     everything = (pairs_of(seen, lossy), *families(seen))
     state = _State(
         seen=seen,
@@ -97,13 +110,14 @@ def cover(
         lossy=lossy,
     )
     named: list[Suspect] = []
+    along: list[Indexes] = []
     while len(named) < most and len(state.lossy):
         best = _best(state)
         if best is None:
             break
         named.append(best)
-        _explain(state, best)
-    return named, state.lossy
+        along.append(_explain(state, best))
+    return named, state.lossy, along
 
 
 def _stood(family: Family, standing: Collection[tuple[str, str]]) -> Indexes:
@@ -120,15 +134,22 @@ def _turned(element: str) -> str:
     return ">".join(reversed(element.split("<>")))
 
 
-def _explain(state: _State, best: Suspect) -> None:
-    closing = np.concatenate([best.lines, echo(state.seen, best)])
+def _explain(state: _State, best: Suspect) -> Indexes:
+    """Close the suspect's lines; returns those of its way back that are explained along with it."""
+    back = echo(state.seen, best)
+    if best.family.what in WIDE:
+        for lines in (best.lines, np.setdiff1d(back, best.lines)):
+            state.beside += beside(state.seen, state.families, lines[state.open[lines]])
+    closing = np.concatenate([best.lines, back])
     closing = np.unique(closing[state.open[closing]])
     for number, family in enumerate(state.families):
         weights = (state.seen.own if family.single else state.seen.tried)[closing]
         before = state.tried[number]
         state.tried[number] = before - sums(family.group(closing), weights, len(before))
+    along = back[state.open[back]]
     state.open[closing] = False
     state.lossy = state.lossy[state.open[state.lossy]]
+    return along
 
 
 def background(seen: Evidence, tried: Sequence[Floats], lossy: Indexes, scale: float) -> float:
@@ -143,17 +164,6 @@ def background(seen: Evidence, tried: Sequence[Floats], lossy: Indexes, scale: f
         if len(rates):
             medians.append(float(rates[(len(rates) - 1) // 2]))
     return max(FLOOR, min(medians, default=0.0))
-
-
-def gains(lost: Floats, tried: Floats, p0: Floats) -> Floats:
-    """Log-likelihood gained by giving each element its own loss rate instead of `p0`; 0 where that is not above."""
-    p1 = np.clip(lost / np.maximum(tried, 1.0), 1e-12, 1 - 1e-9)
-    return np.where((p1 > p0) & (tried > 0), _ratio(lost, tried, p1, p0), 0.0)
-
-
-def _ratio(lost: Floats, tried: Floats, p1: Floats, p0: Floats) -> Floats:
-    kept = np.maximum(tried - lost, 0.0)
-    return np.asarray(lost * np.log(p1 / p0) + kept * np.log((1 - p1) / (1 - p0)), dtype=np.float64)
 
 
 def _best(state: _State) -> Suspect | None:
@@ -177,8 +187,8 @@ def _best(state: _State) -> Suspect | None:
         )
         found += [
             suspect
-            for family, tried, stood in zip(state.families, state.tried, state.stood, strict=True)
-            if (suspect := _strongest(seen, family, tried, stood, window)) is not None
+            for number in range(len(state.families))
+            if (suspect := _strongest(state, number, window)) is not None
         ]
     if not found:
         return None
@@ -219,10 +229,9 @@ class _Window:
     pairs: int
 
 
-def _strongest(
-    seen: Evidence, family: Family, tried_by_group: Floats, stood: Indexes, window: _Window
-) -> Suspect | None:
+def _strongest(state: _State, number: int, window: _Window) -> Suspect | None:
     """The element of a family that gains most over a window, if it convinces; `lines` holds only its number."""
+    seen, family, tried_by_group = state.seen, state.families[number], state.tried[number]
     group = family.group(window.lossy)
     idx = window.lossy[group >= 0]
     if not len(idx):
@@ -232,29 +241,58 @@ def _strongest(
     lost = sums(member, seen.lost[idx], count)
     tried = np.maximum(tried_by_group[groups] * (1.0 if family.single else window.scale), lost)
     rest = _rest(seen, family, groups, window, tried, lost)
-    told = lost if family.single else _winsorised(seen, idx, member, lost, tried)
-    gain = gains(told, tried, rest)
+    told = seen.lost[idx] if family.single else counted(seen, family, idx, member, lost, tried)
+    gain = gains(sums(member, told, count), tried, rest)
     if family.single:
-        gain = np.minimum(gain, BURST * _distinct(member, seen.age[idx], count))
+        most = BURST * distinct(member, seen.age[idx], count)
+        # Of two that bring the most, the one that lost more still comes first.
+        gain = np.where(gain > most, most + 1e-3 * (gain - most), gain)
     for ends in family.ends:
-        gain = np.where(_distinct(member, ends[idx], count) >= 2, gain, 0.0)
-    if window.rounds > 1 and family.what in ("layer", "size"):
+        gain = np.where(distinct(member, ends[idx], count) >= 2, gain, 0.0)
+    if window.rounds > 1 and family.what in EVERYWHERE:
         # What is everywhere shows in two places in each round; else it is what a place has left behind.
         now = seen.age[idx] == 0
         for ends in family.ends if now.any() else ():
-            gain = np.where(_distinct(member[now], ends[idx[now]], count) >= 2, gain, 0.0)
+            gain = np.where(distinct(member[now], ends[idx[now]], count) >= 2, gain, 0.0)
     if window.rounds > 1:
-        goes_on = _goes_on(seen, idx, member, tried_by_group[groups], lost / tried, rest)
+        goes_on = _goes_on(seen, family, idx, member, tried_by_group[groups], lost / tried, rest)
         gain = np.where(goes_on, gain - ONSET, 0.0)
     suspects = window.pairs if family.single else int((tried_by_group > 0).sum())
-    price = PRICE + math.log(max(1, suspects))
-    best = int(np.argmax(gain + STANDING * np.isin(groups, stood)))
-    price -= STANDING * bool(np.isin(groups[best], stood))
+    price = PRICE + CROWD * math.log(max(1, suspects))
+    if state.beside and not family.single:
+        price -= FURTHER
+        more = gained(
+            seen,
+            state.beside,
+            number=number,
+            family=family,
+            groups=groups,
+            rate=np.clip(lost / tried, 1e-12, 1 - 1e-9),
+            rounds=window.rounds,
+        )
+        # What is beside another fault confirms or weakens; it names nobody by itself.
+        gain = np.where(gain > price / 2, gain + more, gain)
+    stood = np.isin(groups, state.stood[number])
+    best = int(np.argmax(gain + STANDING * stood))
+    price -= STANDING * bool(stood[best])
     if gain[best] <= price or lost[best] < LEAST_LOST:
         return None
     low, _ = stats.wilson(hits=int(lost[best]), trials=int(tried[best]))
     if low <= ABOVE_REST * max(FLOOR, float(rest[best])):
         return None
+    if family.what in EVERYWHERE:
+        mine = member == best
+        left = elsewhere(
+            seen,
+            family,
+            lossy=idx[mine],
+            told=told[mine],
+            element=int(groups[best]),
+            tried=float(tried[best]),
+            rest=float(rest[best]),
+        )
+        if left <= price / 2:
+            return None
     return Suspect(
         family=family,
         lines=groups[best : best + 1],
@@ -278,31 +316,20 @@ def _rest(seen: Evidence, family: Family, groups: Indexes, window: _Window, trie
     return np.asarray(np.clip(rates, FLOOR, window.p0), dtype=np.float64)
 
 
-def _winsorised(seen: Evidence, idx: Indexes, member: Indexes, lost: Floats, tried: Floats) -> Floats:
-    """Losses by element, each line's no more than two deviations above what its element's rate makes of it.
-
-    What is beyond counts for half a packet: two of ten may well be chance, four of ten are no more certain than two.
-    """
-    mine, own = seen.lost[idx], seen.own[idx]
-    counted, most = lost, mine
-    for _ in range(3):
-        mean = own * (counted / tried)[member]
-        most = np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0)
-        counted = sums(member, np.minimum(mine, most), len(lost))
-    return sums(member, np.minimum(mine, most) + 0.5 * (mine > most), len(lost))
-
-
-def _distinct(member: Indexes, ends: Indexes, count: int) -> Indexes:
-    width = int(ends.max()) + 1
-    return np.bincount(np.unique(member * width + ends) // width, minlength=count)
-
-
-def _goes_on(seen: Evidence, idx: Indexes, member: Indexes, tried: Floats, p1: Floats, p0: Floats) -> Masks:
-    """Elements whose loss the round at hand bears out: at the window's rate it is likelier than without."""
+def _goes_on(
+    seen: Evidence, family: Family, idx: Indexes, member: Indexes, tried: Floats, p1: Floats, p0: Floats
+) -> Masks:
+    """Elements whose loss the round at hand bears out: at the window's rate it is likelier than without, and not much
+    likelier still at a rate of its own: rounds that do not lose alike have no rate together."""
     now = seen.age[idx] == 0
     lost = sums(member[now], seen.lost[idx[now]], len(tried))
-    p1 = np.clip(p1, 1e-12, 1 - 1e-9)
-    return (tried > 0) & (_ratio(lost, np.maximum(tried, lost), p1, p0) > 0)
+    p1, most = np.clip(p1, 1e-12, 1 - 1e-9), np.maximum(tried, lost)
+    borne_out = (tried > 0) & (ratio(lost, most, p1, p0) > 0)
+    if family.single:
+        # What a pair tried is not known by round.
+        return borne_out
+    own = np.clip(lost / np.maximum(most, 1.0), 1e-12, 1 - 1e-9)
+    return np.asarray(borne_out & (ratio(lost, most, own, p1) < UNLIKE), dtype=bool)
 
 
 def echo(seen: Evidence, suspect: Suspect) -> Indexes:

@@ -51,7 +51,8 @@ class Evidence:
     `src` to `dst` and no other. `kinds` are (protocol, layer), numbered in `kind`; `sizes` payloads in bytes.
 
     `age` is 0 of the round's own lines. Earlier lines are only those that lost something: `tried` is 0 there and `own`
-    what they tried; how much was tried in all in the rounds before, as a multiple of this one, is in `before`.
+    what they tried; how much was tried in all in the rounds before, as a multiple of this one, is in `before`, and
+    whether some of what was lost there is not among the lines, in `forgot`.
     """
 
     nodes: list[str]
@@ -72,6 +73,7 @@ class Evidence:
     size: Indexes
     age: Indexes
     before: tuple[float, ...] = ()
+    forgot: tuple[bool, ...] = ()
     ports: Ports
 
     def __len__(self) -> int:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.judging import stats
-from streams.judging.cover import ABOVE_REST, FLOOR, PRICE, cover, gains
+from streams.judging.cover import ABOVE_REST, FLOOR, PRICE, cover
 from streams.judging.directions import Directions, directions
 from streams.judging.evidence import Evidence, Indexes, evidence
 from streams.judging.findings import finding, shown
+from streams.judging.likelihood import gains
 from streams.judging.memory import Memory, Standing, recall, remember
 from streams.judging.pair_table import PairTable
 from streams.judging.words import plural
@@ -49,14 +50,14 @@ def locate(seen: Evidence, *, round_id: int, number: int, start_us: int, memorie
     """The elements that explain the losses of a round and those remembered before it, the latest first."""
     pooled = recall(seen, memories)
     since = {(s.element, s.direction): (s.since_us, s.rounds) for s in memories[0].standing} if memories else {}
-    named, unexplained = cover(pooled, standing=since)
+    named, unexplained, along = cover(pooled, standing=since)
     told = [(s, finding(pooled, s, round_id=round_id, start_us=start_us, since=since)) for s in named]
     unsure = [f for _, f in told if f.confidence < SURE]
     findings = tuple(f for _, f in told if f.confidence >= SURE)
     memory = remember(
         seen=pooled,
         unexplained=unexplained,
-        explained=[s.lines for s in named],
+        explained=[*(s.lines for s in named), *along],
         standing=[Standing(f.element, f.direction, f.since_us, f.seen_rounds) for f in findings],
         number=number,
         start_us=start_us,

@@ -16,7 +16,7 @@ from streams.judging.evidence import NOWHERE, Evidence, Indexes
 
 # Rounds pooled, the one at hand among them.
 ROUNDS = 3
-MOST_LINES = 1500
+MOST_LINES = 5000
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True):
@@ -44,6 +44,8 @@ class Memory(msgspec.Struct, frozen=True, array_like=True):
     kind: tuple[int, ...] = ()
     size: tuple[int, ...] = ()
     standing: tuple[Standing, ...] = ()
+    # Whether there were more lines that lost something than are kept.
+    forgot: bool = False
 
 
 _decoder = msgspec.msgpack.Decoder(Memory)
@@ -70,7 +72,7 @@ def remember(
     most: int = MOST_LINES,
 ) -> Memory:
     """The memory of the round at hand; `explained` are the lines of each statement."""
-    lines = _kept(seen, [unexplained, *sorted(explained, key=len)], most)
+    lines, forgot = _kept(seen, unexplained, explained, most)
     used, ends = np.unique(np.concatenate([seen.src[lines], seen.dst[lines]]), return_inverse=True)
     ends = ends.reshape(-1)
     return Memory(
@@ -87,22 +89,30 @@ def remember(
         kind=_ints(seen.kind[lines]),
         size=_ints(np.asarray(seen.sizes, dtype=np.int64)[seen.size[lines]] if len(lines) else lines),
         standing=tuple(standing),
+        forgot=forgot,
     )
 
 
 def bare(memory: Memory) -> Memory:
     """The same without lines: what was tried and what stood."""
-    return Memory(number=memory.number, start_us=memory.start_us, tried=memory.tried, standing=memory.standing)
+    return Memory(
+        number=memory.number,
+        start_us=memory.start_us,
+        tried=memory.tried,
+        standing=memory.standing,
+        forgot=memory.forgot or bool(memory.src),
+    )
 
 
-def _kept(seen: Evidence, parts: Sequence[Indexes], most: int) -> Indexes:
+def _kept(seen: Evidence, unexplained: Indexes, explained: Sequence[Indexes], most: int) -> tuple[Indexes, bool]:
+    """(lines kept, whether some are not)."""
+    lossy = [part[(seen.age[part] == 0) & (seen.lost[part] > 0)] for part in (unexplained, *explained)]
     kept: list[Indexes] = []
-    for part in parts:
-        mine = part[(seen.age[part] == 0) & (seen.lost[part] > 0)]
-        if sum(map(len, kept)) + len(mine) > most:
-            break
-        kept.append(mine)
-    return np.unique(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
+    for part in (lossy[0], *sorted(lossy[1:], key=len)):
+        if sum(map(len, kept)) + len(part) > most:
+            return np.unique(np.concatenate([part[:0], *kept])), True
+        kept.append(part)
+    return np.unique(np.concatenate(kept)), False
 
 
 def _ints(column: np.ndarray) -> tuple[int, ...]:
@@ -151,4 +161,5 @@ def recall(seen: Evidence, memories: Sequence[Memory]) -> Evidence:
         size=np.concatenate([seen.size, past["size"].astype(seen.size.dtype)]),
         age=np.concatenate([seen.age, *ages], dtype=seen.age.dtype),
         before=tuple(m.tried / total for m in memories),
+        forgot=tuple(m.forgot for m in memories),
     )

@@ -38,7 +38,7 @@ def blamed(*, pairs: PairTable, away: Masks, round_id: int, start_us: int) -> tu
     if not wrong.any():
         return ()
     seen = evidence_of(pairs, tried=np.where(away, 0, tried(pairs)), lost=wrong)
-    named, _ = cover(seen)
+    named, _, _ = cover(seen)
     return tuple(_finding(pairs, seen, s, round_id=round_id, start_us=start_us) for s in named)
 
 

@@ -3,7 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.judging.localise import gains, localise
+from streams.judging.likelihood import gains
+from streams.judging.localise import localise
 from streams.judging.pair_table import PairTable
 from tests.unit.streams.judging.mesh import full_mesh, line, nodes, table
 from topics.round_verdicts import Finding
