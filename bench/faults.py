@@ -28,8 +28,9 @@ NODES = 12
 ROUND_S = 8
 SLOT_S = 3 * ROUND_S
 # A fault is in force this long before its first round, and ends this long before the round after its last: to end it at
-# eleven receivers takes a busy machine a second. All requests of a round are sent by then.
-EARLY_S, OVER_S = 0.8, 1.5
+# eleven receivers takes a busy machine two seconds, and the sound round after it must be one. Six sevenths of a round's
+# requests are sent by then.
+EARLY_S, OVER_S = 0.8, 2.5
 IN_A_SLICE = 8
 ATTEMPTS = 3
 PATROL = f"""
