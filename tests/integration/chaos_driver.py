@@ -110,6 +110,7 @@ class Chaos:
         self._run, self._stack, self._folder, self._say = run, run.stack, folder, say
         self._reviving: asyncio.Task[None] | None = None
         self._healing: list[asyncio.Task[None]] = []
+        self._away: dict[str, asyncio.Task[None]] = {}
         self.killed: set[str] = set()
         self.kills = self.cuts = 0
         self.outage_s = 0.0
@@ -139,27 +140,35 @@ class Chaos:
             await self._reviving
         await asyncio.gather(*self._healing)
 
-    async def outage(self, seconds: float) -> None:
-        """ClickHouse is away."""
-        self._say(f"ClickHouse is away for {seconds:.0f} s")
-        await self._stack.supervisor.hold("clickhouse")
-        self.kills += 1
-        await asyncio.sleep(seconds)
-        self._stack.supervisor.release("clickhouse")
-        self.outage_s += seconds
-        self._say("ClickHouse is back")
-
     async def _do(self, step: Step) -> None:
-        if step.action != "kill":
+        if step.action == "take away":
+            await self._take_away(step)
+        elif step.action != "kill":
             self.cuts += 1
             heal = self._cut(step)
             self._healing.append(asyncio.create_task(_after(step.for_s, heal)))
         elif step.name.startswith("broker-"):
             await self._kill_broker(int(step.name.removeprefix("broker-")), away_s=step.for_s)
         else:
+            if step.name in self._away:
+                await self._away[step.name]
             self.kills += 1
             self.killed.add(step.name)
             await self._stack.supervisor.kill(step.name)
+
+    async def _take_away(self, step: Step) -> None:
+        """kill -9, and nobody starts it again until the time is over."""
+        await self._stack.supervisor.hold(step.name)
+        self.kills += 1
+        since = time.monotonic()
+
+        async def give_back() -> None:
+            self._stack.supervisor.release(step.name)
+            self.outage_s += time.monotonic() - since
+            self._say(f"{step.name} is back after {self.outage_s:.0f} s")
+
+        self._away[step.name] = asyncio.create_task(_after(step.for_s, give_back))
+        self._healing.append(self._away[step.name])
 
     async def _kill_broker(self, node_id: int, *, away_s: float) -> None:
         """One at a time: two of three away is a Kafka that takes nothing, which is another scene."""

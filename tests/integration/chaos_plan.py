@@ -1,16 +1,17 @@
 """What is killed and cut, and when: drawn from a seed. Pure."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+COMING_BACK_S = 15.0
 SERVICES = ("sink", "judge", "alarms", "hooks", "controller", "clickhouse")
-Action = Literal["kill", "cut data", "cut kafka"]
+Action = Literal["kill", "cut data", "cut kafka", "take away"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """At `at_s` after the first round's start; a cut heals after `for_s`, a killed broker stays away for as long."""
+    """At `at_s` after the first round's start; after `for_s` a cut heals, a killed broker or what was away is back."""
 
     at_s: float
     action: Action
@@ -31,8 +32,12 @@ def plan(
     agents: tuple[str, ...],
     brokers: int,
     longest_cut_s: float = 4.0,
+    outage: tuple[float, float] | None = None,
 ) -> list[Step]:
-    """`kills` kills and `cuts` cuts spread over `within_s`; everything there is comes once before anything twice."""
+    """`kills` kills and `cuts` cuts spread over `within_s`; everything there is comes once before anything twice.
+
+    `outage` (from when, how long; seconds): ClickHouse is away, and others are killed in its place meanwhile.
+    """
     draw = random.Random(seed)
     everything = [*SERVICES, *(f"agent-{name}" for name in agents), *(f"broker-{n + 1}" for n in range(brokers))]
     names: list[str] = []
@@ -43,7 +48,7 @@ def plan(
     for number in range(cuts):
         acts.insert(draw.randrange(len(acts) + 1), (kinds[number % 2], draw.choice(agents)))
     gap_s = within_s / len(acts)
-    return [
+    steps = [
         Step(
             at_s=gap_s * (number + draw.random()),
             action=action,
@@ -52,6 +57,20 @@ def plan(
         )
         for number, (action, name) in enumerate(acts)
     ]
+    return steps if outage is None else _without_clickhouse(draw, steps, *outage)
+
+
+def _without_clickhouse(draw: random.Random, steps: list[Step], from_s: float, for_s: float) -> list[Step]:
+    """One step more: it is taken away. What would kill it until it is well back kills another service."""
+    others = [name for name in SERVICES if name != "clickhouse"]
+    left = [
+        replace(step, name=draw.choice(others))
+        if step.name == "clickhouse" and 0 <= step.at_s - from_s <= for_s + COMING_BACK_S
+        else step
+        for step in steps
+    ]
+    away = Step(at_s=from_s, action="take away", name="clickhouse", for_s=for_s)
+    return sorted([*left, away], key=lambda step: step.at_s)
 
 
 def _lasting(draw: random.Random, action: Action, name: str, longest_cut_s: float) -> float:
