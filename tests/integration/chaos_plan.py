@@ -36,7 +36,7 @@ def plan(
 ) -> list[Step]:
     """`kills` kills and `cuts` cuts spread over `within_s`; everything there is comes once before anything twice.
 
-    `outage` (from when, how long; seconds): ClickHouse is away, and others are killed in its place meanwhile.
+    `outage` (from when, how long; seconds): ClickHouse is away; its own kills come before and after.
     """
     draw = random.Random(seed)
     everything = [*SERVICES, *(f"agent-{name}" for name in agents), *(f"broker-{n + 1}" for n in range(brokers))]
@@ -61,14 +61,15 @@ def plan(
 
 
 def _without_clickhouse(draw: random.Random, steps: list[Step], from_s: float, for_s: float) -> list[Step]:
-    """One step more: it is taken away. What would kill it until it is well back kills another service."""
-    others = [name for name in SERVICES if name != "clickhouse"]
-    left = [
-        replace(step, name=draw.choice(others))
-        if step.name == "clickhouse" and 0 <= step.at_s - from_s <= for_s + COMING_BACK_S
-        else step
-        for step in steps
-    ]
+    """One step more: it is taken away. What would kill it until it is well back changes places with a kill outside."""
+    inside = [0 <= step.at_s - from_s <= for_s + COMING_BACK_S for step in steps]
+    late = [n for n, step in enumerate(steps) if inside[n] and step.name == "clickhouse"]
+    free = [n for n, s in enumerate(steps) if not inside[n] and s.action == "kill" and s.name != "clickhouse"]
+    left = list(steps)
+    for one, other in zip(late, draw.sample(free, k=min(len(free), len(late))), strict=True):
+        left[one], left[other] = (
+            replace(steps[there], at_s=steps[here].at_s) for here, there in ((one, other), (other, one))
+        )
     away = Step(at_s=from_s, action="take away", name="clickhouse", for_s=for_s)
     return sorted([*left, away], key=lambda step: step.at_s)
 

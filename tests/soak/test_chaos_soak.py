@@ -33,7 +33,7 @@ spec:
 def test_a_hundred_kills_and_ten_minutes_without_clickhouse(tmp_path: Path) -> None:
     seed = int(os.environ.get("KPATROL_CHAOS_SEED", "1"))
     kills = int(os.environ.get("KPATROL_CHAOS_KILLS", "100"))
-    killing_s, outage = 7.5 * kills, (0.6 * kills, 6.0 * kills)
+    killing_s, outage = 8.0 * kills, (0.8 * kills, 6.0 * kills)
     rounds = int(killing_s / MINUTE_S)
     names = tuple(f"node-{n + 1}" for n in range(AGENTS))
     steps = plan(

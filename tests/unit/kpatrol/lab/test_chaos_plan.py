@@ -30,12 +30,13 @@ def test_what_is_cut_or_a_broker_comes_back_by_the_plan() -> None:
 
 
 def test_an_outage_of_clickhouse_is_filled_with_kills_of_the_others() -> None:
-    steps = plan(seed=3, kills=60, cuts=4, within_s=100, agents=AGENTS, brokers=3, outage=(10.0, 60.0))
+    steps = plan(seed=3, kills=120, cuts=4, within_s=200, agents=AGENTS, brokers=3, outage=(60.0, 60.0))
     (away,) = [s for s in steps if s.action == "take away"]
-    assert (away.at_s, away.name, away.for_s) == (10.0, "clickhouse", 60.0)
+    assert (away.at_s, away.name, away.for_s) == (60.0, "clickhouse", 60.0)
     assert [s.at_s for s in steps] == sorted(s.at_s for s in steps)
-    assert sum(s.action == "kill" for s in steps) == 60
-    meanwhile = [s.name for s in steps if s.action == "kill" and 10 <= s.at_s <= 70]
+    killed = Counter(s.name for s in steps if s.action == "kill")
+    assert killed.total() == 120
+    assert max(killed.values()) - min(killed.values()) <= 1
+    meanwhile = [s.name for s in steps if s.action == "kill" and 60 <= s.at_s <= 120]
     assert len(meanwhile) > 30
     assert "clickhouse" not in meanwhile
-    assert "clickhouse" in [s.name for s in steps if s.action == "kill"]
