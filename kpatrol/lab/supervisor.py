@@ -73,6 +73,10 @@ class Supervisor:
         """All services, in the order started."""
         return list(self._services)
 
+    def is_running(self, name: str) -> bool:
+        """Whether it runs just now; one that has ended comes back."""
+        return self._children[name].is_running()
+
     async def kill(self, name: str) -> None:
         """kill -9; it comes back by itself."""
         await self._children[name].kill()

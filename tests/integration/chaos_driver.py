@@ -152,6 +152,8 @@ class Chaos:
         else:
             if step.name in self._away:
                 await self._away[step.name]
+            while not self._stack.supervisor.is_running(step.name):
+                await asyncio.sleep(0.1)
             self.kills += 1
             self.killed.add(step.name)
             await self._stack.supervisor.kill(step.name)
@@ -159,7 +161,6 @@ class Chaos:
     async def _take_away(self, step: Step) -> None:
         """kill -9, and nobody starts it again until the time is over."""
         await self._stack.supervisor.hold(step.name)
-        self.kills += 1
         since = time.monotonic()
 
         async def give_back() -> None:
