@@ -26,7 +26,7 @@ from kpatrol.recomputing import run as recompute
 from streams.delivery.webhook import KEY
 from streams.recompute import Recomputed
 from tests.integration.chaos_plan import Step
-from tests.integration.driven import Run
+from tests.integration.driven import Run, until
 from tests.integration.labs import assert_adds_up
 from topics import alarms, round_verdicts
 from topics.alarms import AlarmRecord
@@ -152,11 +152,11 @@ class Chaos:
         else:
             if step.name in self._away:
                 await self._away[step.name]
-            while not self._stack.supervisor.is_running(step.name):
-                await asyncio.sleep(0.1)
+            services = self._stack.supervisor
+            await until(lambda: services.is_running(step.name), timeout_s=30, what=f"{step.name} runs")
             self.kills += 1
             self.killed.add(step.name)
-            await self._stack.supervisor.kill(step.name)
+            await services.kill(step.name)
 
     async def _take_away(self, step: Step) -> None:
         """kill -9, and nobody starts it again until the time is over."""
