@@ -21,6 +21,14 @@ def newest(verdicts: Sequence[RoundVerdict]) -> list[RoundVerdict]:
     return sorted(best.values(), key=lambda v: (v.task, v.round))
 
 
+def tasks_in_order(rounds: Sequence[RoundVerdict]) -> list[str]:
+    """The tasks of these rounds; what looked more closely at one of them comes next to it."""
+    closer = {v.task: str(v.spec.get("task", "")) for v in rounds if v.kind == FOLLOW_UP}
+    tasks = list(dict.fromkeys(v.task for v in rounds if v.kind != FOLLOW_UP))
+    told = [name for task in tasks for name in (task, *(c for c, about in closer.items() if about == task))]
+    return told + [name for name in closer if name not in told]
+
+
 def round_json(verdict: RoundVerdict) -> Json:
     """One round with the report's names; all that the verdict holds, delays flattened to `mean_us`, `p50_us`, …"""
     everything: Json = _plain(verdict)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kpatrol.lab.addresses import running_labs
-from kpatrol.reading.document import exit_code, newest, report_json
+from kpatrol.reading.document import exit_code, newest, report_json, tasks_in_order
 from kpatrol.reading.store import CannotRead, Store
 from kpatrol.reading.tables import task_report
 from topics.round_verdicts import RoundVerdict
@@ -74,10 +74,10 @@ def save_page(path: Path, *, task: str, url: str, env: Mapping[str, str]) -> Non
 
 
 def print_report(store: Store, verdicts: Sequence[RoundVerdict], *, console: Console | None = None) -> None:
-    """Tables for every task among the verdicts."""
+    """Tables for every task among the verdicts, each with the closer looks at it below."""
     console = console or make_console()
     rounds = newest(verdicts)
-    for task in dict.fromkeys(v.task for v in rounds):
+    for task in tasks_in_order(rounds):
         mine = [v for v in rounds if v.task == task]
         console.print(task_report(task, mine, store.matrix(round_ids=[v.round_id for v in mine])))
 

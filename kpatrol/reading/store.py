@@ -10,6 +10,12 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from topics.round_verdicts import RoundVerdict
+from topics.task_rounds import FOLLOW_UP
+
+_OWN = "(task = {task:String} OR endsWith(task, concat('/', {task:String})))"
+# A follow-up's uid is that of the task whose finding it looks at, a dot, and a mark of the finding.
+_CLOSER = f"""(kind = {{closer:String}} AND substringIndex(task_uid, '.', 1)
+    IN (SELECT task_uid FROM v_round_revision WHERE {_OWN}))"""
 
 
 class CannotRead(Exception):
@@ -59,17 +65,17 @@ class Store:
         self._client.close()
 
     def verdicts(self, *, task: str = "", number: int | None = None) -> list[RoundVerdict]:
-        """Every revision of the rounds of a task (`kind/name` or a bare name; empty: all tasks)."""
-        conditions = ["1"]
-        parameters: dict[str, Any] = {}
-        if task:
-            conditions.append("(task = {task:String} OR endsWith(task, concat('/', {task:String})))")
-            parameters["task"] = task
+        """Every revision of the rounds of a task (`kind/name` or a bare name; empty: all tasks).
+
+        A round that looked more closely at a finding comes with the task and the round of that finding.
+        """
+        conditions = [f"({_OWN} OR {_CLOSER})" if task else "1"]
         if number is not None:
-            conditions.append("round_number = {number:UInt32}")
-            parameters["number"] = number
+            conditions.append("(round_number = {number:UInt32} OR kind = {closer:String})")
         sql = f"SELECT document FROM v_round_revision WHERE {' AND '.join(conditions)} ORDER BY round_at, revision"
-        return [msgspec.json.decode(row[0], type=RoundVerdict) for row in self.rows(sql, parameters)]
+        rows = self.rows(sql, {"task": task, "number": number or 0, "closer": FOLLOW_UP})
+        found = [msgspec.json.decode(row[0], type=RoundVerdict) for row in rows]
+        return [v for v in found if number is None or _is_about(v, task, number)]
 
     def matrix(self, *, round_ids: list[int]) -> list[Cell]:
         """Sums by source and destination over those rounds."""
@@ -117,6 +123,13 @@ class Store:
             return list(self._client.query(sql, parameters=parameters).result_rows)
         except (ClickHouseError, OSError) as error:
             raise CannotRead(f"ClickHouse at {self._where}: {_short(error)}") from error
+
+
+def _is_about(verdict: RoundVerdict, task: str, number: int) -> bool:
+    """A round of that number, or a closer look at what one of that number found."""
+    if verdict.kind != FOLLOW_UP or task in (verdict.task, verdict.task.rpartition("/")[2]):
+        return verdict.round == number
+    return verdict.spec.get("round") == number
 
 
 def _short(error: Exception) -> str:

@@ -71,11 +71,12 @@ async def with_lab(
     *,
     brokers: int = 1,
     minute_s: float = 10,
+    follow_ups: bool = False,
 ) -> None:
     """Start a lab with this task and so many agents, run the attack, stop everything."""
     file = tmp_path / "task.yaml"
     file.write_text(task)
-    options = LabOptions(files=(file,), agents=agents, minute_s=minute_s, brokers=brokers)
+    options = LabOptions(files=(file,), agents=agents, minute_s=minute_s, brokers=brokers, follow_ups=follow_ups)
     tasks = lab_tasks(check_files(options.files, limits=None), rounds=None)
     state = LabState.create(base_folder(os.environ))
     said: list[str] = []

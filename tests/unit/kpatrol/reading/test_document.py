@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from kpatrol.reading.document import exit_code, newest, report_json
+from kpatrol.reading.document import exit_code, newest, report_json, tasks_in_order
 from topics.round_verdicts import EXAMPLE, RoundVerdict
+from topics.task_rounds import FOLLOW_UP
 
 STABLE = {
     "round", "verdict", "why", "revision", "final", "success_rate", "mean_us", "p50_us", "p99_us", "planned", "stored",
@@ -77,3 +78,14 @@ def test_documented_fields_exist() -> None:
     )
     (round_,) = report_json([verdict()])["rounds"]
     assert named - set(round_) == set()
+
+
+def test_a_closer_look_comes_next_to_the_task_it_looks_at() -> None:
+    told = [
+        verdict(task="followup/b-1", kind=FOLLOW_UP, spec={"task": "netpatrol/b"}),
+        verdict(task="followup/gone-1", kind=FOLLOW_UP, spec={"task": "netpatrol/gone"}),
+        verdict(task="netpatrol/a"),
+        verdict(task="netpatrol/b"),
+        verdict(task="netreach/c"),
+    ]
+    assert tasks_in_order(told) == ["netpatrol/a", "netpatrol/b", "followup/b-1", "netreach/c", "followup/gone-1"]
