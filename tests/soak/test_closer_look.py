@@ -14,7 +14,7 @@ from tests.integration.routed import ROUTER, drop_behind_the_router, put_behind_
 from topics.round_verdicts import RoundVerdict
 from topics.task_rounds import FOLLOW_UP
 
-pytestmark = pytest.mark.paced
+pytestmark = pytest.mark.soak
 TASK = """
 apiVersion: kpatrol.io/v1beta1
 kind: NetPatrol
@@ -23,7 +23,7 @@ spec:
   protocols: [udp]
   intervalSecond: 5
   requestsPerRound: 20
-  perRequestTimeoutInMS: 500
+  perRequestTimeoutInMS: 1000
   sourcePorts: 4
 """
 FAR = "node-4"
@@ -52,6 +52,7 @@ def check_ways(closer: RoundVerdict) -> None:
             assert (way.reached, addresses) == (True, [way.address]), way
 
 
+@pytest.mark.timeout(600)
 def test_a_closer_look_shows_the_hop_behind_which_the_ways_end(tmp_path: Path) -> None:
     async def attack(run: Run) -> None:
         network = run.stack.network
@@ -63,7 +64,7 @@ def test_a_closer_look_shows_the_hop_behind_which_the_ways_end(tmp_path: Path) -
             closer = (v for v in run.verdicts() if v.kind == FOLLOW_UP and v.final)
             return next((v for v in closer if v.spec["suspects"] == [FAR]), None)
 
-        closer: RoundVerdict = await until(looked, timeout_s=120, what=f"a closer look at {FAR}")
+        closer: RoundVerdict = await until(looked, timeout_s=240, what=f"a closer look at {FAR}")
         check_ways(closer)
 
         # Beside its finding, whoever asks for the task.
@@ -79,4 +80,4 @@ def test_a_closer_look_shows_the_hop_behind_which_the_ways_end(tmp_path: Path) -
         assert ROUTER in hops
         print(text)
 
-    asyncio.run(with_lab(tmp_path, TASK, 5, attack, follow_ups=True))
+    asyncio.run(with_lab(tmp_path, TASK, 4, attack, follow_ups=True))
