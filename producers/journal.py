@@ -9,6 +9,7 @@ lines may be gone, so that more is declared missing than is.
 
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -241,6 +242,8 @@ class Journal:
         self._folder = folder / "rounds"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._mark = folder / "incarnation"
+        # When the first incarnation of this folder began, µs since the epoch; rounds before it are not known here.
+        self.since_us = sys.maxsize
         self._known: set[int] = set()
         self.accounts: dict[tuple[int, int], Account] = {}
         for path in sorted(self._folder.glob("*.jsonl")):
@@ -255,12 +258,13 @@ class Journal:
 
     def next_incarnation(self, *, now_us: int) -> int:
         """A number greater than every earlier one of this folder: the start time, unless the clock went back."""
-        earlier = self._mark.read_text().strip() if self._mark.exists() else ""
-        floor = max([int(earlier) if earlier.isdigit() else 0, *(i for _, i in self.accounts)])
+        earlier = [int(n) for n in self._mark.read_text().split() if n.isdigit()] if self._mark.exists() else []
+        floor = max([*earlier[:1], 0, *(i for _, i in self.accounts)])
         incarnation = max(now_us, floor + 1)
+        self.since_us = earlier[-1] if earlier else incarnation
         part = self._mark.with_suffix(".part")
         with part.open("w") as file:
-            file.write(str(incarnation))
+            file.write(f"{incarnation} {self.since_us}")
             file.flush()
             os.fsync(file.fileno())
         part.replace(self._mark)

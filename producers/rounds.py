@@ -20,7 +20,7 @@ from producers.membership import KnownMembers
 from producers.metrics import Metric, Metrics
 from producers.publish import Sender
 from producers.responder.canaries import Canaries
-from producers.schedule import Clock, Turns, refusal, shift_us, slack_us, start_monotonic_us
+from producers.schedule import Clock, Turns, owes_account, refusal, shift_us, slack_us, start_monotonic_us
 from producers.share import Share
 from producers.sizes import with_real_sizes
 from producers.spool import Entry
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 PREPARE_US = 300_000
 # The engine's cause for what was never sent because it was told to stop; why it was told is known here.
 CANCELLED = "cancelled"
+# A membership may come as much later than its round's deadline: Kafka was away, and both are on their way.
+MEMBERSHIP_LATE_S = 600.0
 # A finished share is remembered this long after its deadline.
 KEEP_US = 3_600_000_000
 
@@ -158,19 +160,36 @@ class Rounds:
         now_us = self._parts.clock.wall_us()
         group = self._parts.bench.config.identity.group
         reason = refusal(round_=round_, group=group, known=self._known, now_us=now_us)
-        if reason:
-            log.debug("event=round_passed_over round=%d why=%r", round_.round_id, reason)
-            return
         run = Run(
             round_=round_, partition=followed.partition, offset=followed.offset, timestamp_ms=followed.timestamp_ms
         )
+        if reason == "deadline passed" and self._owes_account(round_, now_us):
+            self._never_ran(run)
+        elif reason:
+            log.debug("event=round_passed_over round=%d why=%r", round_.round_id, reason)
+            return
         self._runs[round_.round_id] = run
-        if self._parts.canaries is not None:
+        if self._parts.canaries is not None and not reason:
             self._parts.canaries.heard(round_, now_us=now_us)
         if self._pending is not None:
             self._pending.append(run)
         else:
             self._start(run)
+
+    def _owes_account(self, round_: RoundScheduled, now_us: int) -> bool:
+        return not self._known(round_.round_id) and owes_account(
+            round_=round_,
+            live=self._pending is None,
+            journal_since_us=self._parts.journal.since_us,
+            now_us=now_us,
+            keep_us=KEEP_US,
+        )
+
+    def _never_ran(self, run: Run) -> None:
+        """A round whose deadline had passed when all of it was known here. Who was not there then has died."""
+        there = self._parts.bench.incarnation < run.round_.deadline_us
+        cause = round_progress.UNSENT_HEARD_LATE if there else round_progress.AGENT_DIED
+        run.stop("not run: its deadline had passed when it was heard", cause=cause)
 
     def _known(self, round_id: int) -> bool:
         return round_id in self._runs or self._parts.journal.known(round_id)
@@ -206,6 +225,8 @@ class Rounds:
         members = await self._members(run.round_)
         if members is None:
             return
+        if run.round_.deadline_us <= self._parts.clock.wall_us():
+            self._never_ran(run)
         streams = self._streams(run.round_, members)
         run.replaced = moved(config=self._parts.bench.config, members=members)
         await self._until(run.round_.start_us - PREPARE_US, run)
@@ -235,11 +256,11 @@ class Rounds:
             await self._conclude(owner)
 
     async def _members(self, round_: RoundScheduled) -> tuple[Member, ...] | None:
-        """The round's membership; None where it does not come in time, or this agent takes no part."""
+        """The round's membership; None where it does not come, or this agent takes no part."""
         agent = self._parts.bench.config.identity.agent
-        left_us = round_.deadline_us - self._parts.clock.wall_us()
+        left_us = max(0, round_.deadline_us - self._parts.clock.wall_us())
         try:
-            async with asyncio.timeout(left_us / 1e6):
+            async with asyncio.timeout(left_us / 1e6 + MEMBERSHIP_LATE_S):
                 members = await self._parts.members.wait(round_.members)
         except TimeoutError:
             log.error("event=membership_missing round=%d epoch=%d", round_.round_id, round_.members.epoch)
@@ -291,7 +312,7 @@ class Rounds:
         self._shares[owner.key] = owner
         log.info("event=round_begins round=%d task=%s number=%d planned=%d", *_names(began), planned)
         if run.cancel.is_set():
-            owner.end(Ended(unsent=planned, note=run.note, unsent_causes={run.cause: planned} if planned else {}))
+            owner.end(_nothing_sent(run, planned))
             return owner
         left_s = (round_.deadline_us - parts.clock.wall_us()) / 1e6
         deadline = asyncio.get_running_loop().call_later(
@@ -337,6 +358,13 @@ def moved(*, config: Config, members: Iterable[Member]) -> bool:
     identity, serving = config.identity, config.serving
     here = (identity.pod, serving.ipv4, serving.ipv6)
     return any(m.agent == identity.agent and (m.pod, m.ipv4, m.ipv6) != here for m in members)
+
+
+def _nothing_sent(run: Run, planned: int) -> Ended:
+    """The end of a share that was not run: unsent with its cause, or missing where the agent was not there at all."""
+    if run.cause == round_progress.AGENT_DIED:
+        return Ended(unsent=0, unrecorded_cause=run.cause, note=run.note)
+    return Ended(unsent=planned, note=run.note, unsent_causes={run.cause: planned} if planned else {})
 
 
 def _names(began: Began) -> tuple[int, str, int]:

@@ -3,7 +3,9 @@
 Decisions are pure and take the time as an argument. Rules:
 
 - A round is run once per agent, by whichever incarnation began it. Rounds of another group, rounds past their deadline
-  and rounds that the journal knows are left alone.
+  and rounds that the journal knows are not run.
+- A round that is heard past its deadline is accounted for all the same (Kafka was away, or the agent was), or it would
+  stay open for ever: unless an earlier incarnation may have run it without this journal's knowing.
 - A round heard after its start begins at once with the start it should have had: requests already overdue are
   counted as unsent by the load engine's own limit on lateness, so a late agent shows as unsent, never as a gap.
 - Loads have classes. `exclusive`: runs alone. `normal`: beside all but an exclusive one. `background`: as normal, and
@@ -33,6 +35,15 @@ def refusal(*, round_: RoundScheduled, group: str, known: Callable[[int], bool],
     if round_.deadline_us <= now_us:
         return "deadline passed"
     return "known" if known(round_.round_id) else ""
+
+
+def owes_account(*, round_: RoundScheduled, live: bool, journal_since_us: int, now_us: int, keep_us: int) -> bool:
+    """Whether a round that is past its deadline and that the journal does not know is surely one that nobody ran.
+
+    `live`: published since this agent has read its topic to the end. Otherwise the journal must be older than the
+    round, and must not have forgotten it: it keeps a round for `keep_us` after its deadline.
+    """
+    return live or (journal_since_us < round_.start_us and now_us < round_.deadline_us + keep_us)
 
 
 def start_monotonic_us(*, start_us: int, wall_us: int, monotonic_us: int) -> int:

@@ -17,6 +17,8 @@ AGENT_DIED = "agent died"
 AGENT_STOPPED = f"{AGENT_DIED}: it was stopped"
 # The cause of requests that an agent left unsent because it was told to stop.
 UNSENT_STOPPED = "agent_stopped"
+# The cause of requests of a round that an agent heard of, or of its membership, after the round's deadline.
+UNSENT_HEARD_LATE = "heard_after_deadline"
 
 
 class StoredBatch(msgspec.Struct, frozen=True, array_like=True):

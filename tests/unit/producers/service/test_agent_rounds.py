@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from producers.journal import Journal
 from producers.load.engine import LoadAccount
+from producers.rounds import KEEP_US
 from producers.rows import Rows
 from producers.schedule import Clock
 from tests.unit.producers.service.agent_stage import (
@@ -25,7 +27,7 @@ from tests.unit.producers.service.agent_stage import (
     until,
 )
 from topics.mesh_members import Member, chunks
-from topics.round_progress import AgentFinished
+from topics.round_progress import AGENT_DIED, UNSENT_HEARD_LATE, AgentFinished
 from topics.task_rounds import MembersRef, RoundCancelled
 
 
@@ -81,7 +83,7 @@ def test_a_round_is_run_once_however_often_it_is_heard(tmp_path: Path) -> None:
     play(scene)
 
 
-def test_rounds_of_others_and_rounds_past_are_left_alone(tmp_path: Path) -> None:
+def test_rounds_of_others_are_left_alone(tmp_path: Path) -> None:
     async def scene() -> None:
         others = tuple(Member(slot=i, agent=f"other-{i}", node="x", ipv4="127.0.0.9") for i in (1, 2))
         chunk = chunks(group="default", epoch=2, at_us=0, members=others)[0]
@@ -90,12 +92,58 @@ def test_rounds_of_others_and_rounds_past_are_left_alone(tmp_path: Path) -> None
             stage.members.add(chunk)
             stage.hear(
                 replace(a_round(number=1), members=ref),
-                a_round(number=2, deadline_in_s=-1.0),
                 replace(a_round(number=3), members=replace(ref, group="elsewhere")),
+                replace(a_round(number=5, deadline_in_s=-1.0), members=ref),
                 a_round(number=4),
             )
             assert [told.round_id for told in await stage.accounts(1)] == [104]
             assert not stage.journal.known(101)
+
+    play(scene)
+
+
+def test_a_round_published_after_its_deadline_is_accounted_for_and_not_run(tmp_path: Path) -> None:
+    """Kafka was away: the round, and perhaps its membership, came too late for everybody."""
+
+    async def scene() -> None:
+        newer = chunks(group="default", epoch=5, at_us=0, members=CHUNK.members[:2])[0]
+        ref = MembersRef(group="default", epoch=5, digest=newer.digest, count=2)
+        async with staged(tmp_path) as stage:
+            stage.hear(None, late := a_round(starts_in_s=-9.0, deadline_in_s=-1.0), late)
+            (told,) = await stage.accounts(1)
+            assert (told.planned, told.unsent, told.sent, told.batches) == (20, 20, 0, 0)
+            assert told.unsent_causes == {UNSENT_HEARD_LATE: 20}
+            assert "deadline" in told.note
+            stage.hear(replace(a_round(number=2, deadline_in_s=0.02), members=ref))
+            await asyncio.sleep(0.04)
+            stage.members.add(newer)
+            later = (await stage.accounts(2))[1]
+            assert (later.planned, later.unsent_causes) == (10, {UNSENT_HEARD_LATE: 10})
+            assert stage.starts_us == []
+
+    play(scene)
+
+
+def test_a_round_of_the_time_when_the_agent_was_away_is_declared_by_whose_journal_would_know_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        now_us = Clock().wall_us()
+        past = a_round(number=1, starts_in_s=-9.0, deadline_in_s=-1.0)
+        before = a_round(number=2, starts_in_s=-30.0, deadline_in_s=-21.0)
+        forgotten = replace(a_round(number=3), start_us=now_us - 2 * KEEP_US, deadline_us=now_us - KEEP_US - 1)
+        Journal(folder=tmp_path).next_incarnation(now_us=now_us - 20_000_000)
+        async with staged(tmp_path, incarnation=now_us) as stage:
+            assert stage.journal.next_incarnation(now_us=now_us) == now_us
+            for round_ in (past, before, forgotten):
+                stage.hear_behind(round_)
+            stage.hear(a_round(number=4))
+            told = {account.round_id: account for account in await stage.accounts(2)}
+            assert told.keys() == {101, 104}
+            assert (told[101].declared_missing, told[101].missing_cause, told[101].unsent) == (20, AGENT_DIED, 0)
+        async with staged(tmp_path / "new", incarnation=now_us) as another:
+            another.journal.next_incarnation(now_us=now_us)
+            another.hear_behind(past)
+            another.hear(a_round(number=4))
+            assert [account.round_id for account in await another.accounts(1)] == [104]
 
     play(scene)
 
