@@ -91,7 +91,22 @@ def test_what_does_not_fit_leaves_out_the_great_faults_first() -> None:
     kept = memory.remember(
         seen=seen, unexplained=small, explained=[great], standing=[], number=1, start_us=START_US, most=3
     )
-    assert (kept.tried, kept.lost) == (int(seen.tried.sum()), (1,))
+    assert (kept.tried, kept.lost, kept.forgot) == (int(seen.tried.sum()), (1,), True)
+    assert memory.recall(seen, [kept]).forgot == (True,)
+    assert memory.bare(memory.decode(memory.encode(told_of(pairs)))).forgot
+
+
+def told_of(pairs: PairTable) -> Memory:
+    (told,) = rounds(pairs)
+    assert not told.memory.forgot
+    return told.memory
+
+
+def test_what_is_explained_along_with_a_fault_is_remembered_too() -> None:
+    # Of what node-3 sends a little is lost as well, less than would be a fault of its own beside what it receives.
+    (told,) = rounds(full_mesh(6, lambda src, dst: 0.1 if dst == "node-3" else 0.005 if src == "node-3" else 0))
+    assert places(told) == [("node-3", "ingress")]
+    assert sum(told.memory.lost) == 5 * 20 + 5 * 1
 
 
 def test_losses_of_all_alike_are_said_to_be_spread_and_nobody_is_blamed() -> None:
