@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 # make test CLUSTER=no leaves out the tests that need root and Go.
 CLUSTER ?= yes
+# Two processes take file after file; tests that measure (`paced`) run alone, one after the other.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help demo test cluster check bench manifests soak lint format clean
 
 help: ## these lines
@@ -29,7 +31,7 @@ check: ## ruff, mypy --strict, import-linter, unit tests (under a minute)
 	@$(PYTHON) kpatrol/preflight.py check
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest tests/unit -q
+	@$(BIN)/python -m pytest tests/unit -q $(TWO)
 
 lint: ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
@@ -43,14 +45,16 @@ test: ## every tier: unit, integration (real Kafka, ClickHouse engine, namespace
 	@$(PYTHON) kpatrol/preflight.py test$(if $(filter no,$(CLUSTER)),-without-cluster)
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest tests/unit tests/integration --durations=15
+	@$(BIN)/python -m pytest tests/unit -q $(TWO)
+	@$(BIN)/python -m pytest tests/integration -m 'not paced' $(TWO) --durations=15
+	@$(BIN)/python -m pytest tests/integration -m paced --durations=15
 	@$(if $(filter no,$(CLUSTER)),true,$(MAKE) --no-print-directory cluster)
 
 cluster: ## real Kubernetes in network namespaces; as root; builds it with Go the first time (15 minutes)
 	@$(PYTHON) kpatrol/preflight.py cluster
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/python -m tests.cluster build
-	@$(BIN)/python -m pytest tests/cluster --durations=15
+	@$(BIN)/python -m pytest tests/cluster -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
 
 bench: ## measurements with a budget, side by side with their peers; writes bench/RESULTS.md
 	@$(PYTHON) kpatrol/preflight.py bench

@@ -3,6 +3,7 @@ reason to, and what was played again is told."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What was played again is kept with the run."""
     config.stash[_PLAYED] = paced.Played()
+    if hasattr(config, "workerinput"):
+        # One of several processes (`-n 2`) is told the terminal's size; what a test starts writes into a pipe as ever.
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -42,6 +47,19 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     paced.run(item, nextitem, paced=marked, played=item.config.stash[_PLAYED])
     return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes hands over what it played again."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["played_again"] = session.config.stash[_PLAYED].again
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a process of several has handed over is named with the rest."""
+    handed_over = getattr(node, "workeroutput", None) or {}
+    node.config.stash[_PLAYED].again += handed_over.get("played_again", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

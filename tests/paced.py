@@ -4,7 +4,7 @@ Tests marked `paced` measure what a machine distorts that does not keep time: th
 and fail when they fail `TRIES` times.
 
 Tests of real parts (brokers, engines, clusters, dozens of processes) are played once more whatever the reason, but no
-more than `MOST_UNEXPLAINED` of a whole run: one that fails twice fails, and so does the run of a product that fails
+more than `MOST_UNEXPLAINED` of a process: one that fails twice fails, and so does the run of a product that fails
 now here and now there. Unit tests are never played again.
 """
 
@@ -50,7 +50,7 @@ class Watch:
 
 @dataclass
 class Played:
-    """What was played again in this run: (test, why, what it had said)."""
+    """What was played again in this process: (test, why, what it had said)."""
 
     again: list[tuple[str, str, str]] = field(default_factory=list)
     unexplained: int = 0

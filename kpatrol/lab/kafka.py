@@ -188,12 +188,15 @@ class Kafka:
         # A leading dash would be read as an option.
         cluster = f"k{cluster[1:]}"
         users = scram_users(secrets.passwords) if secrets else []
-        for broker in self._brokers:
-            arguments = ["format", "--cluster-id", cluster, "--config", str(broker.properties), *users]
-            await self._run_java("kafka.tools.StorageTool", arguments)
 
-    async def _run_java(self, main_class: str, arguments: Sequence[str]) -> None:
-        path = self._files.folder / "java-arguments"
+        async def of(broker: BrokerSpec) -> None:
+            arguments = ["format", "--cluster-id", cluster, "--config", str(broker.properties), *users]
+            await self._run_java("kafka.tools.StorageTool", arguments, name=f"format-{broker.node_id}")
+
+        await asyncio.gather(*(of(broker) for broker in self._brokers))
+
+    async def _run_java(self, main_class: str, arguments: Sequence[str], *, name: str) -> None:
+        path = self._files.folder / f"{name}-arguments"
         _write_private(path, argument_file([*self._jvm_options(), main_class, *arguments]))
         process = await asyncio.create_subprocess_exec(
             self._files.java, f"@{path}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

@@ -281,7 +281,7 @@ class Stack:
         if self._store is not None:
             self._store.close()
         await self.supervisor.stop(
-            order=["controller", "agent-", "target-", "alarms", "judge", "sink", "rollup", "clickhouse"]
+            order=["controller", ("agent-", "target-"), ("alarms", "judge", "sink", "rollup"), "clickhouse"]
         )
         if self.kafka is not None:
             await self.kafka.stop()

@@ -100,8 +100,8 @@ class Supervisor:
         self._children[name] = self._spawn(self._services[name])
         self._held.discard(name)
 
-    async def stop(self, *, order: Sequence[str], grace_s: float = 8.0) -> None:
-        """Stop everything: in this order group by prefix of the name, the rest last."""
+    async def stop(self, *, order: Sequence[str | tuple[str, ...]], grace_s: float = 8.0) -> None:
+        """Stop everything: in this order group by prefix (or several) of the name, the rest last."""
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -1,5 +1,5 @@
 """One cluster with kpatrol on it, by Helm, for all tests that only look at it or mend what they break. Its users come
-last in this folder, and among them those that end nodes."""
+first in this folder, the last of them those that end nodes; with `-n 2` the other files run beside them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from tests.cluster.outside import outside
 from tests.integration.labs import leftovers
 
 _HERE = Path(__file__).parent
-_LAST = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
+_SHARING = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
 
 
+# Before a process of xdist's writes down which tests belong together.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the shared cluster side by side and in their order; everything else stays where it is."""
     places = [place for place, item in enumerate(items) if item.path.parent == _HERE]
     ordered = sorted((items[place] for place in places), key=_rank)
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
+        item.add_marker(pytest.mark.xdist_group("release" if item.path.stem in _SHARING else item.path.stem))
 
 
 def _rank(item: pytest.Item) -> int:
-    return _LAST.index(item.path.stem) + 1 if item.path.stem in _LAST else 0
+    if item.path.stem in _SHARING:
+        return _SHARING.index(item.path.stem)
+    return len(_SHARING) + (item.path.stem != "test_check")
 
 
 @pytest.fixture(scope="package")

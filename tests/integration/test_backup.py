@@ -32,7 +32,7 @@ def kpatrol(endpoint: Endpoint, *arguments: str) -> subprocess.CompletedProcess[
 
 def filled(endpoint: Endpoint, seed: Seed) -> None:
     clickhouse = writer(endpoint)
-    clickhouse.wait_ready(timeout_s=20)
+    clickhouse.wait_ready(timeout_s=60)
     Migration(clickhouse=clickhouse).apply()
     fill(clickhouse, seed)
     clickhouse.close()

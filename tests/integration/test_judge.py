@@ -292,8 +292,9 @@ async def past_its_deadline(scene: Scene) -> None:
     made = [b for name in NODES for b in batches(round_, name)][:-1]
     await asyncio.to_thread(insert, scene.database, made, token="round 4")
     await scene.say(round_, told_stored(round_, made), *(told_finished(round_, name) for name in NODES[:-1]))
-    await scene.until("round 4 provisional", lambda: bool(scene.told.of(4)), within_s=90)
-    (provisional,) = scene.told.of(4)
+    # On a slow machine the deadline may have passed before all that is stored was told.
+    await scene.until("round 4 provisional", lambda: any(v.unexplained == 75 for v in scene.told.of(4)), within_s=90)
+    provisional = scene.told.of(4)[-1]
     assert (provisional.final, provisional.verdict, provisional.unexplained) == (False, "fail", 75)
     assert provisional.not_reported_nodes == ("node-4",)
     died = msgspec.structs.replace(
@@ -302,7 +303,7 @@ async def past_its_deadline(scene: Scene) -> None:
     await scene.say(died)
     await scene.until("round 4 judged", lambda: scene.told.final(4), within_s=90)
     final = scene.told.of(4)[-1]
-    assert (final.revision, final.verdict) == (2, "unknown")
+    assert (final.revision, final.verdict) == (provisional.revision + 1, "unknown")
     assert (final.stored, final.declared_missing, final.unexplained) == (525, 75, 0)
     assert final.missing_causes == ("agent died",)
 

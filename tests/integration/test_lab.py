@@ -3,30 +3,29 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.labs import EXAMPLES, TASKS, assert_adds_up, lab_id, leftovers, run_lab
+from tests.integration.labs import EXAMPLES, TASKS, assert_adds_up, assert_sound, lab_id, leftovers, run_lab
 
 
 @pytest.mark.paced
 def test_two_percent_at_one_node_is_found_there_and_nothing_is_left(tmp_path: Path) -> None:
     run = run_lab(
-        "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "5", "--minute-s", "8",
+        "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "5", "--rounds", "2", "--minute-s", "8",
         "--fault", "ingress node-3 loss=2%", logs=tmp_path,
     )  # fmt: skip
     rounds = run.rounds("netreach/reach-task")
-    assert len(rounds) == 3
+    assert len(rounds) == 2
     assert_adds_up(rounds)
     # 5 agents × 4 peers × 20/s × 5 s, from the task and the membership alone.
-    assert [r["planned"] for r in rounds] == [2000, 2000, 2000]
+    assert [r["planned"] for r in rounds] == [2000, 2000]
     assert sum(r["loss"]["lost"] for r in rounds) > 0
-    found = {(f["element"], f["direction"]) for r in rounds for f in r["findings"]}
+    found = {(f["element"], f["direction"]) for r in rounds for f in r["findings"] if r["trust"] == "good"}
     assert ("node-3", "ingress") in found, run.report
     assert {element for element, _ in found} == {"node-3"}
-    assert all(r["verdict_delay_s"] < 20 for r in rounds), [r["verdict_delay_s"] for r in rounds]
+    assert all(r["verdict_delay_s"] < 30 for r in rounds), [r["verdict_delay_s"] for r in rounds]
     assert run.code in (0, 1)
     (fault,) = run.report["faults"]
     assert 0 < fault["dropped"] < fault["examined"]
@@ -69,7 +68,8 @@ def test_kafka_with_tls_users_and_permissions(tmp_path: Path) -> None:
         "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "3", "--rounds", "1", "--kafka", "sasl_ssl", logs=tmp_path
     )
     assert_adds_up(run.rounds())
-    assert run.code == 0, run.report
+    assert_sound(run.rounds())
+    assert run.code in (0, 2), run.report
 
 
 def until_ready(lab: subprocess.Popen[str]) -> str:
@@ -83,39 +83,23 @@ def until_ready(lab: subprocess.Popen[str]) -> str:
     raise AssertionError(f"never ready:\n{told}")
 
 
-def test_a_killed_lab_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "kpatrol",
-        "lab",
-        "-f",
-        str(EXAMPLES / "reach-task.yaml"),
-        "--agents",
-        "2",
-        "--keep",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
-        assert lab.stderr is not None
+def started(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_next_lab_removes_what_a_killed_one_left_and_ctrl_c_leaves_nothing() -> None:
+    with started("--agents", "2", "--keep") as lab:
         killed = lab_id(until_ready(lab))
-        time.sleep(1)
         lab.send_signal(signal.SIGKILL)
         lab.wait()
-        lab.stderr.close()
-    run = run_lab("-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2", "--rounds", "1", logs=tmp_path)
-    assert "left behind by an earlier lab" in run.errors
-    assert_adds_up(run.rounds())
-    assert run.leftovers() == leftovers(killed) == []
-
-
-def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kpatrol", "lab", "-f", str(EXAMPLES / "reach-task.yaml"), "--agents", "2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as lab:
+    with started("--agents", "2") as lab:
         assert lab.stderr is not None
         told = until_ready(lab)
+        assert leftovers(killed) == []
         lab.send_signal(signal.SIGINT)
         lab.stderr.read()
-        assert lab.wait(timeout=60) == 2
+        assert lab.wait(timeout=120) == 2
     assert leftovers(lab_id(told)) == []
 
 

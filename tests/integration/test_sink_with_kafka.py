@@ -33,7 +33,8 @@ AGENTS = 4
 BATCHES = 50
 ROWS = 40
 ROUND_ID = 2**63 + 11
-AWAY_S = 15.0
+# Longer than a session of its group.
+AWAY_S = 9.0
 BATCH = tuple[str, int, int]
 
 
@@ -71,7 +72,7 @@ class Sink:
     def end(self, how: Callable[["subprocess.Popen[bytes]"], None]) -> int:
         assert self.process is not None
         how(self.process)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self.process = None
         return code
 
@@ -171,7 +172,7 @@ async def until(what: str, is_so: Callable[[], bool], *, within_s: float, sink: 
 
 
 async def disturb(*, sink: Sink, endpoint: Endpoint, told: Told) -> None:
-    """Two kill -9 of the sink and 15 s without ClickHouse, each while batches keep coming."""
+    """Two kill -9 of the sink and 9 s without ClickHouse, each while batches keep coming."""
     total = AGENTS * BATCHES
     for part in (0.15, 0.4):
         await until(f"{part:.0%} stored", lambda p=part: len(told.batches) >= p * total, within_s=90, sink=sink)  # type: ignore[misc]
@@ -248,7 +249,7 @@ async def assert_dead_letter(kafka: KafkaConnection) -> None:
     consumer = AIOKafkaConsumer("probe-results-v1-dlq", auto_offset_reset="earliest", **kafka.client_options())
     await consumer.start()
     try:
-        message = await asyncio.wait_for(consumer.getone(), 10)
+        message = await asyncio.wait_for(consumer.getone(), 60)
     finally:
         await consumer.stop()
     assert message.value == b"not a batch"

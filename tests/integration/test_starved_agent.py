@@ -166,12 +166,12 @@ def test_four_percent_of_a_core_at_5000_a_second_is_declared_exactly_and_blames_
     assert {thing.element for thing in things(verdict).values()} == {"instrument", "task"}
 
 
-def test_twenty_rounds_of_two_hundred_targets_are_asked_in_time_and_memory_stays_flat_below_80_mib(
+def test_fourteen_rounds_of_two_hundred_targets_are_asked_in_time_and_memory_stays_flat_below_80_mib(
     tmp_path: Path,
 ) -> None:
-    """About 25 s."""
-    ran = run_alone(tmp_path, targets=200, rate=10.0, duration_s=0.6, rounds=20)
-    assert len(ran.accounts) == 20
+    """About 18 s."""
+    ran = run_alone(tmp_path, targets=200, rate=10.0, duration_s=0.6, rounds=14)
+    assert len(ran.accounts) == 14
     assert all(told.sent == told.planned == 1200 for told in ran.accounts)
     p99_us = sorted(told.lateness_p99_us for told in ran.accounts)
     # What the goal of a millisecond is, `python -m bench engine` holds on a quiet machine.
@@ -181,4 +181,4 @@ def test_twenty_rounds_of_two_hundred_targets_are_asked_in_time_and_memory_stays
     # The first rounds fill what is kept: interpreter caches, the allocator's own reserves.
     resident = [told.resident_bytes for told in ran.accounts]
     assert max(resident[5:]) - resident[4] < 2 << 20, [r >> 10 for r in resident]
-    print(f"lateness p99, median of 20: {p99_us[10]} us; resident {resident[0] >> 20} to {max(greatest) >> 20} MiB")
+    print(f"lateness p99, median of 14: {p99_us[7]} us; resident {resident[0] >> 20} to {max(greatest) >> 20} MiB")

@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TESTS = """
@@ -33,7 +36,7 @@ def test_fails_once_after_three_others():
 """
 
 
-def run(folder: str, tmp_path: Path) -> tuple[str, str]:
+def run(folder: str, tmp_path: Path, *more: str) -> tuple[str, str]:
     """(what was said, its last line) of a run of TESTS as tests of this folder."""
     tests = tmp_path / "tests"
     (tests / folder).mkdir(parents=True)
@@ -42,14 +45,19 @@ def run(folder: str, tmp_path: Path) -> tuple[str, str]:
         (tests / name).write_text((ROOT / "tests" / name).read_text())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
     done = subprocess.run(
-        [*command, f"--rootdir={tmp_path}", str(tests / folder)],
+        [*command, *more, f"--rootdir={tmp_path}", str(tests / folder)],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"COLUMNS": "200"},
     )  # fmt: skip
     return done.stdout, done.stdout.splitlines()[-1]
 
 
-def test_tests_of_real_parts_are_played_once_more_and_named(tmp_path: Path) -> None:
-    said, end = run("integration", tmp_path)
+# A virtual environment of before has no xdist yet; `make` brings it up to date.
+SEVERAL = [("-n", "1")] if find_spec("xdist") else []
+
+
+@pytest.mark.parametrize("more", [(), *SEVERAL], ids=str)
+def test_tests_of_real_parts_are_played_once_more_and_named(tmp_path: Path, more: tuple[str, ...]) -> None:
+    said, end = run("integration", tmp_path, *more)
     assert "2 failed, 2 passed" in end, said
     assert said.count("played again (once more)") == 3
     assert "the part did not come up" in said
