@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,21 +19,31 @@ _HERE = Path(__file__).parent
 _SHARING = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
 
 
-# Before a process of xdist's writes down which tests belong together.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the shared cluster side by side and in their order; everything else stays where it is."""
     places = [place for place, item in enumerate(items) if item.path.parent == _HERE]
     ordered = sorted((items[place] for place in places), key=_rank)
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
-        item.add_marker(pytest.mark.xdist_group("release" if item.path.stem in _SHARING else item.path.stem))
 
 
 def _rank(item: pytest.Item) -> int:
     if item.path.stem in _SHARING:
         return _SHARING.index(item.path.stem)
     return len(_SHARING) + (item.path.stem != "test_check")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`: what shares the cluster goes to one process, every other file to whichever is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByCluster(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "shared" if Path(file).stem in _SHARING else file
+
+    return ByCluster(config, log)
 
 
 @pytest.fixture(scope="package")
