@@ -54,7 +54,7 @@ cluster: ## real Kubernetes in network namespaces; as root; builds it with Go th
 	@$(PYTHON) kpatrol/preflight.py cluster
 	@$(MAKE) --no-print-directory --silent $(READY)
 	@$(BIN)/python -m tests.cluster build
-	@$(BIN)/python -m pytest tests/cluster $(TWO) --durations=15
+	@$(BIN)/python -m pytest tests/cluster --durations=15
 
 bench: ## measurements with a budget, side by side with their peers; writes bench/RESULTS.md
 	@$(PYTHON) kpatrol/preflight.py bench

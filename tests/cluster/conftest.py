@@ -1,11 +1,10 @@
 """One cluster with kpatrol on it, by Helm, for all tests that only look at it or mend what they break. Its users come
-first in this folder, the last of them those that end nodes; with `-n 2` the other files run beside them."""
+last in this folder, and among them those that end nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.cluster.outside import outside
 from tests.integration.labs import leftovers
 
 _HERE = Path(__file__).parent
-_SHARING = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
+_LAST = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,22 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _rank(item: pytest.Item) -> int:
-    if item.path.stem in _SHARING:
-        return _SHARING.index(item.path.stem)
-    return len(_SHARING) + (item.path.stem != "test_check")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n`: what shares the cluster goes to one process, every other file to whichever is free."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByCluster(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "shared" if Path(file).stem in _SHARING else file
-
-    return ByCluster(config, log)
+    return _LAST.index(item.path.stem) + 1 if item.path.stem in _LAST else 0
 
 
 @pytest.fixture(scope="package")

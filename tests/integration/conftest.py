@@ -13,6 +13,7 @@ _FIRST = (
     "test_lab",
     "test_agent",
     "test_scale_out",
+    "test_late_rounds",
     "test_sink_with_kafka",
     "test_judge",
     "test_lab_substrate",
