@@ -48,13 +48,13 @@ def closer_look(verdict: RoundVerdict) -> list[Text]:
         lines.append(Text(f"  {node}, its own kernel in that round: {said or 'nothing dropped'}", style="dim"))
     for event in spec.get("clusterEvents", ()):
         lines.append(Text(f"  before it: {event['object']} {event['reason']}: {event['message']}", style="yellow"))
-    suspects = spec.get("suspects", ())
-    for account in verdict.accounts:
-        # Between the suspects and all others, both ways; the controls' ways among each other are in the JSON.
-        ways = [t for t in account.traces if account.node in suspects or t.node in suspects]
-        lines += [
-            Text(f"  way {account.node} > {t.node}: {way_text(t)}", style="" if t.reached else "red") for t in ways
-        ]
+    suspects = set(spec.get("suspects", ()))
+    ways = [(account.node, t) for account in verdict.accounts for t in account.traces]
+    told = [(node, t) for node, t in ways if suspects & {node, t.node}]
+    lines += [Text(f"  way {node} > {t.node}: {way_text(t)}", style="" if t.reached else "red") for node, t in told]
+    # The controls' ways among each other one by one are in the JSON.
+    if others := [t.reached for node, t in ways if not suspects & {node, t.node}]:
+        lines.append(Text(f"  ways among the others: {sum(others)} of {len(others)} there", style="dim"))
     return lines
 
 
@@ -78,7 +78,8 @@ def rounds_table(verdicts: Sequence[RoundVerdict]) -> Table:
         mark = "" if v.final else " (provisional)"
         table.add_row(
             _number(v),
-            Text(v.verdict + mark, style=VERDICT_STYLE[v.verdict]),
+            # A closer look asks nothing: that it meets its expectation says nothing.
+            Text("–") if v.kind == FOLLOW_UP else Text(v.verdict + mark, style=VERDICT_STYLE[v.verdict]),
             Text(v.trust.grade, style="yellow" if v.trust.grade != "good" else ""),
             words.percent(v.success_rate),
             words.delay(v.delay.mean_us),

@@ -1,5 +1,6 @@
 """What a person sees: golden text of a small report."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -109,5 +110,7 @@ def test_a_closer_look_names_the_hops_and_where_a_way_ends() -> None:
     assert "node-3 > node-5: nothing answered up to hop 24" in text
     assert "node-1 > node-3:" in text
     assert "node-1 > node-2:" not in text, "two controls"
+    assert "ways among the others: 1 of 1 there" in text
+    assert re.search(r"\bsucceed\b", text) is None, "a closer look asks nothing"
     told = report_json([EXAMPLE, closer])["follow_ups"][0]["accounts"][0]["traces"][0]
     assert [hop["address"] for hop in told["hops"]] == ["10.0.0.1", "", "10.3.0.2"]
