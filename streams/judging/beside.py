@@ -63,9 +63,10 @@ def beside(seen: Evidence, families: Sequence[Family], lines: Indexes) -> Iterat
 
 def gained(
     seen: Evidence, parts: Sequence[Beside], *, number: int, family: Family, groups: Indexes, rate: Floats, rounds: int
-) -> Floats:
-    """Nats for (or against) each of `groups` of family `number` losing `rate` on top of what lines beside it lose."""
-    total = np.zeros(len(groups))
+) -> tuple[Floats, Floats]:
+    """Nats for (or against) each of `groups` of family `number` losing `rate` on top of what lines beside it lose, and
+    how many packets of each went there."""
+    total, packets = np.zeros(len(groups)), np.zeros(len(groups))
     for part in parts if family.what in TOLD else ():
         if part.age >= rounds:
             continue
@@ -78,4 +79,5 @@ def gained(
         lost = sums(group, np.minimum(seen.lost[part.lossy], most), len(family.tried))[groups]
         kept = np.maximum(tried - lost, 0.0)
         total += lost * np.log1p(rate * (1 - part.rate) / part.rate) + kept * np.log1p(-rate)
-    return total
+        packets += tried
+    return total, packets

@@ -31,15 +31,18 @@ FLOOR = 1e-4
 # all of it, the more nodes there were the surer of each one had to be, for the same loss of it.
 PRICE = 10.0
 CROWD = 0.75
-# What it is less once a rack, a zone or a pair of zones is named. The price keeps some ten thousand sound rounds clean;
-# rounds in which a wide fault is found are few.
+# What it is less for who has so much of its packets beside a rack, a zone or a pair of zones that was named. The price
+# keeps some ten thousand sound rounds clean; rounds in which a wide fault is found are few.
 FURTHER = 2.5
+BESIDE_SHARE = 0.2
 # What the choice among windows costs, in nats.
 ONSET = 0.5
 # What one that stood in the round before is let off: a finding comes hard and goes less easily.
 STANDING = 5.0
 # Gain in nats by which a round's own rate may beat that of the window, before they are no longer taken together.
 UNLIKE = 8.0
+# And the factor: what a place tried in rounds before is reckoned from this one's, which may be off by a fifth.
+UNLIKE_TIMES = 2.0
 LEAST_LOST = 3
 # A named element's lower bound must be this many times the loss of the rest.
 ABOVE_REST = 2.0
@@ -258,23 +261,18 @@ def _strongest(state: _State, number: int, window: _Window) -> Suspect | None:
         goes_on = _goes_on(seen, family, idx, member, tried_by_group[groups], lost / tried, rest)
         gain = np.where(goes_on, gain - ONSET, 0.0)
     suspects = window.pairs if family.single else int((tried_by_group > 0).sum())
-    price = PRICE + CROWD * math.log(max(1, suspects))
+    prices = np.full(count, PRICE + CROWD * math.log(max(1, suspects)))
     if state.beside and not family.single:
-        price -= FURTHER
-        more = gained(
-            seen,
-            state.beside,
-            number=number,
-            family=family,
-            groups=groups,
-            rate=np.clip(lost / tried, 1e-12, 1 - 1e-9),
-            rounds=window.rounds,
+        rate = np.clip(lost / tried, 1e-12, 1 - 1e-9)
+        more, packets = gained(
+            seen, state.beside, number=number, family=family, groups=groups, rate=rate, rounds=window.rounds
         )
+        prices -= FURTHER * (packets >= BESIDE_SHARE * (packets + tried))
         # What is beside another fault confirms or weakens; it names nobody by itself.
-        gain = np.where(gain > price / 2, gain + more, gain)
-    stood = np.isin(groups, state.stood[number])
-    best = int(np.argmax(gain + STANDING * stood))
-    price -= STANDING * bool(stood[best])
+        gain = np.where(gain > prices / 2, gain + more, gain)
+    prices -= STANDING * np.isin(groups, state.stood[number])
+    best = int(np.argmax(gain - prices))
+    price = float(prices[best])
     if gain[best] <= price or lost[best] < LEAST_LOST:
         return None
     low, _ = stats.wilson(hits=int(lost[best]), trials=int(tried[best]))
@@ -329,7 +327,8 @@ def _goes_on(
         # What a pair tried is not known by round.
         return borne_out
     own = np.clip(lost / np.maximum(most, 1.0), 1e-12, 1 - 1e-9)
-    return np.asarray(borne_out & (ratio(lost, most, own, p1) < UNLIKE), dtype=bool)
+    near = (own <= UNLIKE_TIMES * p1) & (own >= p1 / UNLIKE_TIMES)
+    return np.asarray(borne_out & (near | (ratio(lost, most, own, p1) < UNLIKE)), dtype=bool)
 
 
 def echo(seen: Evidence, suspect: Suspect) -> Indexes:

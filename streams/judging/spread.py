@@ -14,12 +14,14 @@ from streams.judging.likelihood import gains
 
 # Elements that are in all places alike.
 EVERYWHERE = ("layer", "size")
+# Packets that all which a line lost beyond its share counts for. Three bursts at a node in one round must not name it.
+BEYOND = 0.25
 
 
 def counted(seen: Evidence, family: Family, idx: Indexes, member: Indexes, lost: Floats, tried: Floats) -> Floats:
     """Losses of lines `idx` as they count for their element (`member`), whose counts are `lost` of `tried`.
 
-    What is beyond counts for half a packet: two of ten may well be chance, four of ten are no more certain than two.
+    What is beyond counts for BEYOND: two of ten may well be chance, four of ten are no more certain than two.
     """
     if family.what in EVERYWHERE:
         return _by_pair(seen, idx, member, lost, tried)
@@ -32,7 +34,7 @@ def _winsorised(mine: Floats, own: Floats, member: Indexes, lost: Floats, tried:
         mean = own * (told / tried)[member]
         most = np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0)
         told = sums(member, np.minimum(mine, most), len(lost))
-    return np.asarray(np.minimum(mine, most) + 0.5 * (mine > most), dtype=np.float64)
+    return np.asarray(np.minimum(mine, most) + BEYOND * (mine > most), dtype=np.float64)
 
 
 def _by_pair(seen: Evidence, idx: Indexes, member: Indexes, lost: Floats, tried: Floats) -> Floats:

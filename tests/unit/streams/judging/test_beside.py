@@ -33,7 +33,8 @@ def nats_beside(seen: Evidence) -> dict[str, float]:
     parts = list(beside(seen, every, lines))
     groups = np.array([i for i, name in enumerate(seen.nodes) if zone_of(name) == 0])
     rate = np.full(len(groups), 0.03)
-    more = gained(seen, parts, number=number, family=every[number], groups=groups, rate=rate, rounds=1)
+    more, packets = gained(seen, parts, number=number, family=every[number], groups=groups, rate=rate, rounds=1)
+    assert packets.min() > 0
     return dict(zip([seen.nodes[i] for i in groups], more.tolist(), strict=True))
 
 
