@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bench.simulator import Network, round_of
 from streams.judging import memory
 from streams.judging.directions import directions
 from streams.judging.evidence import evidence
@@ -145,3 +147,14 @@ def test_a_fault_taken_away_as_a_round_begins_is_told_by_what_that_round_lost() 
 def test_a_fault_that_is_over_leaves_nothing_behind() -> None:
     told = rounds(patrol(out_of_8((6, 6, 5))), patrol(sound), patrol(sound))
     assert [places(t) for t in told[1:]] == [[], []]
+
+
+@pytest.mark.parametrize(("losses", "named"), [((4, 6, 9), []), ((1,) * 6, [("node-0007", "ingress")])])
+def test_three_bursts_are_no_node_s_fault_where_six_losses_of_six_peers_are(
+    losses: tuple[int, ...], named: list[tuple[str, str]]
+) -> None:
+    seen = round_of(Network(nodes=1000, background=0.0), number=1, rng=np.random.default_rng(1))
+    into = np.nonzero(seen.dst == 7)[0][: len(losses)]
+    lost = np.zeros(len(seen))
+    lost[into] = losses
+    assert places(locate(replace(seen, lost=lost), round_id=1, number=1, start_us=START_US)) == named
