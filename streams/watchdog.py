@@ -20,6 +20,7 @@ from streams.parts import EXIT_RESTART, Parts
 PERIOD_S = 1.0
 STUCK_S = 60.0
 BUSY_S = 180.0
+STALLED_S = 45.0
 LOOP_S = 60.0
 MEMORY_S = 300.0
 MAX_UNPARKS = 10
@@ -40,7 +41,8 @@ class Sample:
     """One look at the process. `at_s` is monotonic; `beat_s` is when the event loop last answered.
 
     `error` is what the coordinator waits to tell; `busy` is true during a rebalance or a table's recovery; `holding`
-    while the service itself says that it waits for something outside.
+    while the service itself says that it waits for something outside. `restored` is the sum of the offsets that a
+    recovery has come to; None while there is no recovery, or the group still agrees on who has what.
     """
 
     at_s: float
@@ -49,6 +51,7 @@ class Sample:
     coordination_ended: bool = False
     busy: bool = False
     holding: bool = False
+    restored: int | None = None
     partitions: Mapping[str, Progress] = field(default_factory=dict)
 
 
@@ -70,7 +73,7 @@ def judge_health(samples: Sequence[Sample], now: float) -> Verdict:
     last = samples[-1]
     if last.error:
         return _parked(samples, last.error)
-    reason = _broken(last, now) or _busy_too_long(samples, now) or _offsets(samples, now)
+    reason = _broken(last, now) or _stalled(samples, now) or _busy_too_long(samples, now) or _offsets(samples, now)
     return Verdict(action="exit", reason=reason) if reason else OK
 
 
@@ -85,6 +88,13 @@ def _parked(samples: Sequence[Sample], error: str) -> Verdict:
     if sum(1 for s in samples if s.error) > MAX_UNPARKS:
         return Verdict(action="exit", reason=f"the coordinator fails again and again: {error}")
     return Verdict(action="unpark", reason=error)
+
+
+def _stalled(samples: Sequence[Sample], now: float) -> str:
+    window = [s for s in samples if s.at_s >= now - STALLED_S]
+    if len(window) < len(samples) and len({s.restored for s in window}) == 1 and window[-1].restored is not None:
+        return f"a table's recovery does not get on for more than {STALLED_S:.0f} s"
+    return ""
 
 
 def _busy_too_long(samples: Sequence[Sample], now: float) -> str:
@@ -219,8 +229,18 @@ def take_sample(app: Any, *, now: float, beat_s: float, holding: bool) -> Sample
         coordination_ended=task is not None and task.done() and not stopping,
         busy=is_busy(app) or stopping,
         holding=holding,
+        restored=_restored(app, kafka),
         partitions=_partitions(app, consumer, kafka),
     )
+
+
+def _restored(app: Any, kafka: Any) -> int | None:
+    if not app.tables.changelog_topics or not is_busy(app) or app.should_stop:
+        return None
+    if kafka._subscription.reassignment_in_progress:
+        return None
+    offsets: dict[Any, int | None] = dict(app.tables.recovery.active_offsets)
+    return sum(offset for offset in offsets.values() if offset is not None)
 
 
 def _partitions(app: Any, consumer: Any, kafka: Any) -> dict[str, Progress]:

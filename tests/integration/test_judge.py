@@ -20,6 +20,7 @@ from streams.expand import TargetTables, deliver, expand
 from streams.judge import read_pairs
 from streams.judging import pair_table
 from streams.migrate import Migration, Values
+from streams.parts import EXIT_RESTART
 from tests.integration.endpoint_fixture import WRITER_PASSWORD, Endpoint, running_endpoint
 from tests.integration.test_sink_with_kafka import running_kafka
 from topics import alarms, mesh_members, round_progress, round_verdicts
@@ -149,6 +150,11 @@ class Service:
             command = [sys.executable, "-m", "streams", self.name]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
+    def again(self) -> None:
+        """Start it once more where it has ended itself to be started, as Kubernetes does."""
+        if self.process is not None and self.process.poll() == EXIT_RESTART:
+            self.start()
+
     def end(self, how: Callable[["subprocess.Popen[bytes]"], None]) -> int:
         assert self.process is not None
         how(self.process)
@@ -224,6 +230,7 @@ class Scene:
     async def until(self, what: str, is_so: Callable[[], bool], *, within_s: float) -> None:
         end = time.monotonic() + within_s
         while not is_so():
+            self.judge.again()
             assert time.monotonic() < end, f"{what}: not within {within_s} s\n{self.judge.log.read_text()[-6000:]}"
             await asyncio.sleep(0.05)
 

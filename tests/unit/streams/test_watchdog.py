@@ -74,6 +74,14 @@ def test_a_hanging_loop_ends_the_process() -> None:
     assert verdict([Sample(at_s=NOW, beat_s=NOW - 59)]).action == "ok"
 
 
+def test_a_recovery_that_does_not_get_on_ends_the_process() -> None:
+    found = verdict(samples(50, busy=True, restored=7))
+    assert (found.action, found.reason) == ("exit", "a table's recovery does not get on for more than 45 s")
+    assert verdict(samples(40, busy=True, restored=7)).action == "ok", "not for so long yet"
+    assert verdict(samples(170, busy=True, restored=lambda at: at // 30)).action == "ok", "slow, but it gets on"
+    assert verdict(samples(170, busy=True)).action == "ok", "the group still agrees"
+
+
 def test_offsets_that_are_not_committed_end_the_process() -> None:
     found = verdict(samples(70, position=9, end=9))
     assert found.action == "exit"
