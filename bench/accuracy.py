@@ -86,33 +86,17 @@ def cases() -> list[Case]:
         found.append(Case(name="size", rate=rate, network=twins, draw=_size(rate), trials=FEW))
         found.append(Case(name="two at once", rate=rate, network=BASE, draw=_several(2, rate), trials=many))
         found.append(Case(name="three at once", rate=rate, network=BASE, draw=_several(3, rate), trials=many))
-    hole = _one("node", "ingress", 1.0, size=FULL_SIZE)
-    found.append(Case(name="MTU hole into a node", rate=1.0, network=twins, draw=hole, scope="size full", trials=FEW))
-    hole = _one("node", "egress", 1.0, size=FULL_SIZE)
-    found.append(Case(name="MTU hole out of a node", rate=1.0, network=twins, draw=hole, scope="size full", trials=FEW))
+    for name, way in (("MTU hole into a node", "ingress"), ("MTU hole out of a node", "egress")):
+        hole = _one("node", way, 1.0, size=FULL_SIZE)
+        found.append(Case(name=name, rate=1.0, network=twins, draw=hole, scope="size full", trials=FEW))
     for place in ("node", "rack"):
-        some = _one(place, "ingress", 1 / 16, tuples=True)
-        found.append(
-            Case(
-                name=f"1/16 of tuples into a {place}",
-                rate=1 / 16,
-                network=with_ports,
-                draw=some,
-                scope="tuples",
-                trials=FEW,
-            )
-        )
-        every = _one(place, "ingress", 1 / 16)
-        found.append(
-            Case(
-                name=f"as much at random into a {place}",
-                rate=1 / 16,
-                network=with_ports,
-                draw=every,
-                scope="",
-                trials=FEW,
-            )
-        )
+        for name, scope_, tuples in (
+            ("1/16 of tuples into a", "tuples", True),
+            ("as much at random into a", "", False),
+        ):
+            draw = _one(place, "ingress", 1 / 16, tuples=tuples)
+            case = Case(name=f"{name} {place}", rate=1 / 16, network=with_ports, draw=draw, scope=scope_, trials=FEW)
+            found.append(case)
     for rate in RATES[1:]:
         for direction in ("ingress", "egress"):
             draw = _one("node", direction, rate)

@@ -13,6 +13,7 @@ import numpy as np
 
 from streams.judging.elements import Family, sums
 from streams.judging.evidence import Evidence, Floats, Indexes
+from streams.judging.likelihood import at_most
 
 WIDE = ("rack", "zone", "zone_pair")
 # Suspects that are told by what is beside a named one as well.
@@ -75,8 +76,7 @@ def gained(
         of_group = np.zeros(len(family.tried))
         of_group[groups] = rate
         mean = seen.own[part.lossy] * (part.rate + np.where(group >= 0, of_group[group], 0.0))
-        most = np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0)
-        lost = sums(group, np.minimum(seen.lost[part.lossy], most), len(family.tried))[groups]
+        lost = sums(group, np.minimum(seen.lost[part.lossy], at_most(mean)), len(family.tried))[groups]
         kept = np.maximum(tried - lost, 0.0)
         total += lost * np.log1p(rate * (1 - part.rate) / part.rate) + kept * np.log1p(-rate)
         packets += tried

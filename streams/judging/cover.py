@@ -22,7 +22,7 @@ from streams.judging import stats
 from streams.judging.beside import WIDE, Beside, beside, gained
 from streams.judging.elements import Family, families, pairs_of, sums
 from streams.judging.evidence import Evidence, Floats, Indexes, Masks
-from streams.judging.likelihood import gains, ratio
+from streams.judging.likelihood import gains, possible, ratio
 from streams.judging.spread import EVERYWHERE, counted, distinct, elsewhere
 
 # What a sound network may lose without being suspected.
@@ -263,7 +263,7 @@ def _strongest(state: _State, number: int, window: _Window) -> Suspect | None:
     suspects = window.pairs if family.single else int((tried_by_group > 0).sum())
     prices = np.full(count, PRICE + CROWD * math.log(max(1, suspects)))
     if state.beside and not family.single:
-        rate = np.clip(lost / tried, 1e-12, 1 - 1e-9)
+        rate = possible(lost / tried)
         more, packets = gained(
             seen, state.beside, number=number, family=family, groups=groups, rate=rate, rounds=window.rounds
         )
@@ -321,12 +321,12 @@ def _goes_on(
     likelier still at a rate of its own: rounds that do not lose alike have no rate together."""
     now = seen.age[idx] == 0
     lost = sums(member[now], seen.lost[idx[now]], len(tried))
-    p1, most = np.clip(p1, 1e-12, 1 - 1e-9), np.maximum(tried, lost)
+    p1, most = possible(p1), np.maximum(tried, lost)
     borne_out = (tried > 0) & (ratio(lost, most, p1, p0) > 0)
     if family.single:
         # What a pair tried is not known by round.
         return borne_out
-    own = np.clip(lost / np.maximum(most, 1.0), 1e-12, 1 - 1e-9)
+    own = possible(lost / np.maximum(most, 1.0))
     near = (own <= UNLIKE_TIMES * p1) & (own >= p1 / UNLIKE_TIMES)
     return np.asarray(borne_out & (near | (ratio(lost, most, own, p1) < UNLIKE)), dtype=bool)
 

@@ -7,8 +7,18 @@ from streams.judging.evidence import Floats
 
 def gains(lost: Floats, tried: Floats, p0: Floats) -> Floats:
     """Log-likelihood gained by giving each element its own loss rate instead of `p0`; 0 where that is not above."""
-    p1 = np.clip(lost / np.maximum(tried, 1.0), 1e-12, 1 - 1e-9)
+    p1 = possible(lost / np.maximum(tried, 1.0))
     return np.where((p1 > p0) & (tried > 0), ratio(lost, tried, p1, p0), 0.0)
+
+
+def possible(rate: Floats) -> Floats:
+    """Rates that have a logarithm, and whose complement has one."""
+    return np.clip(rate, 1e-12, 1 - 1e-9)
+
+
+def at_most(mean: Floats) -> Floats:
+    """What a line may lose that is expected to lose `mean` packets: two deviations above it, one packet at least."""
+    return np.asarray(np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0), dtype=np.float64)
 
 
 def ratio(lost: Floats, tried: Floats, p1: Floats, p0: Floats) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 from streams.judging import stats
 from streams.judging.cover import FLOOR, Suspect
 from streams.judging.elements import size_words
-from streams.judging.evidence import Evidence, Floats, Indexes
+from streams.judging.evidence import Evidence, Floats, Indexes, Masks, Ports
 
 # Gain in nats that a split must bring.
 SPLIT = 6.0
@@ -53,12 +53,12 @@ def scope(seen: Evidence, suspect: Suspect) -> Scope:
     scale = 1.0 + sum(seen.before[: suspect.rounds - 1])
     whole = Scope(name="", only="", not_met="", tried=suspect.tried, lost=suspect.lost)
     best, gain, inside = whole, SPLIT, lines
-    by_tuple = tuple_gain(seen, lines)[0] > TUPLE_GAIN
+    tuples = tuple_gain(seen, lines)
     if suspect.family.what != "pair" or suspect.rounds == 1:
         for part in _parts(seen, lines, suspect):
             tried, lost = _counts(seen, part.inside, scale)
             rest_tried, rest_lost = _counts(seen, part.outside, scale)
-            if by_tuple:
+            if tuples[0] > TUPLE_GAIN:
                 split = _gain(*_ports_lost(seen, part.inside), *_ports_lost(seen, part.outside))
             else:
                 split = _gain(tried, lost, rest_tried, rest_lost)
@@ -66,7 +66,7 @@ def scope(seen: Evidence, suspect: Suspect) -> Scope:
             if split > gain and cleaner:
                 gain, inside = split, part.inside
                 best = Scope(name=part.name, only=part.only, not_met=part.not_met, tried=tried, lost=lost)
-    return _with_tuples(seen, inside, best)
+    return _with_tuples(best, *(tuples if inside is lines else tuple_gain(seen, inside)))
 
 
 def spared(seen: Evidence, suspect: Suspect, met: Scope) -> tuple[str, ...]:
@@ -150,11 +150,27 @@ def _counts(seen: Evidence, lines: Indexes, scale: float) -> tuple[float, float]
 
 def _ports_lost(seen: Evidence, lines: Indexes) -> tuple[float, float]:
     """(source ports used, those that lost half of their packets or more) on the way there of these lines."""
+    now, mine = _ports(seen, lines)
+    dead = float(_dead(*_port_packets(seen.ports, mine)).sum())
+    return max(float(seen.ports.used[now].sum()), dead), dead
+
+
+def _ports(seen: Evidence, lines: Indexes) -> tuple[Indexes, Masks]:
+    """(those of the lines that have source ports, which of the ports that lost anything are theirs)."""
     ports = seen.ports
     now = lines[lines < len(ports.used)]
-    mine = np.isin(ports.bad_line, now)
-    dead = ports.bad_lost[mine] >= 0.5 * np.maximum(ports.each[ports.bad_line[mine]], 1.0)
-    return max(float(ports.used[now].sum()), float(dead.sum())), float(dead.sum())
+    now = now[ports.used[now] > 0]
+    return now, np.isin(ports.bad_line, now)
+
+
+def _port_packets(ports: Ports, mine: Masks) -> tuple[Floats, Floats]:
+    """(packets lost, packets tried) of these ports that lost anything."""
+    bad_lost = ports.bad_lost[mine]
+    return bad_lost, np.maximum(np.maximum(ports.each[ports.bad_line[mine]], 1.0), bad_lost)
+
+
+def _dead(lost: Floats, tried: Floats) -> Masks:
+    return np.asarray(lost >= 0.5 * tried, dtype=bool)
 
 
 def _gain(tried: float, lost: float, rest_tried: float, rest_lost: float) -> float:
@@ -171,8 +187,7 @@ def _likelihood(lost: float, tried: float) -> float:
     return float(lost * np.log(rate) + (tried - lost) * np.log1p(-rate))
 
 
-def _with_tuples(seen: Evidence, lines: Indexes, found: Scope) -> Scope:
-    gain, share = tuple_gain(seen, lines)
+def _with_tuples(found: Scope, gain: float, share: float) -> Scope:
     if gain <= TUPLE_GAIN:
         return found
     name = f"{found.name} tuples".strip()
@@ -190,18 +205,15 @@ def _with_tuples(seen: Evidence, lines: Indexes, found: Scope) -> Scope:
 def tuple_gain(seen: Evidence, lines: Indexes) -> tuple[float, float]:
     """(nats by which "some ports lose all, the others nothing" is likelier than one rate; share of ports that do)."""
     ports = seen.ports
-    now = lines[lines < len(ports.used)]
-    now = now[ports.used[now] > 0]
-    mine = np.isin(ports.bad_line, now)
+    now, mine = _ports(seen, lines)
     if int(mine.sum()) < LEAST_TUPLES:
         return 0.0, 0.0
-    bad_lost, each = ports.bad_lost[mine], np.maximum(ports.each[ports.bad_line[mine]], 1.0)
-    each = np.maximum(each, bad_lost)
+    bad_lost, each = _port_packets(ports, mine)
     used = float(ports.used[now].sum())
     tried = float((ports.used[now] * ports.each[now]).sum()) - float((ports.each[ports.bad_line[mine]]).sum())
     tried = max(tried, 0.0) + float(each.sum())
     rate = min(max(float(bad_lost.sum()) / max(tried, 1.0), FLOOR), 1 - 1e-9)
-    dead = bad_lost >= 0.5 * each
+    dead = _dead(bad_lost, each)
     share = float(dead.sum()) / max(used, 1.0)
     if not dead.any() or share > 0.5:
         return 0.0, share

@@ -10,7 +10,7 @@ import numpy as np
 
 from streams.judging.elements import Family, sums
 from streams.judging.evidence import Evidence, Floats, Indexes
-from streams.judging.likelihood import gains
+from streams.judging.likelihood import at_most, gains
 
 # Elements that are in all places alike.
 EVERYWHERE = ("layer", "size")
@@ -31,8 +31,7 @@ def counted(seen: Evidence, family: Family, idx: Indexes, member: Indexes, lost:
 def _winsorised(mine: Floats, own: Floats, member: Indexes, lost: Floats, tried: Floats) -> Floats:
     told, most = lost, mine
     for _ in range(3):
-        mean = own * (told / tried)[member]
-        most = np.maximum(np.ceil(mean + 2 * np.sqrt(mean)), 1.0)
+        most = at_most(own * (told / tried)[member])
         told = sums(member, np.minimum(mine, most), len(lost))
     return np.asarray(np.minimum(mine, most) + BEYOND * (mine > most), dtype=np.float64)
 

@@ -74,9 +74,9 @@ def judge_among(
     loss = summary.packet_loss(ways)
     silent = {a.node for a in facts.accounts if a.planned and a.state not in ("finished", "unexpected")}
     # Requests that an agent could not send because it was away are no failure of its node, nor a success.
-    partly = {node for r in reasons if r.weight == "unknown" for node in r.nodes} & left
-    silent |= partly - {node for r in reasons if r.weight == "fail" for node in r.nodes}
-    failed = {node for r in reasons for node in r.nodes} - silent
+    named = {node for r in reasons for node in r.nodes}
+    silent |= (named & left) - {node for r in reasons if r.weight == "fail" for node in r.nodes}
+    failed = named - silent
     expected = {a.node for a in facts.accounts if a.state != "unexpected"}
     located = _located(facts, table, ways, unfit | left, memories)
     found = _findings(facts, (*located.findings, *_blamed(facts, table, away)), told, unfit)

@@ -13,6 +13,7 @@ from tests.cluster.edge import edge
 from tests.cluster.installed import NODES, Installed, installed
 from tests.cluster.outside import outside
 from tests.integration.labs import leftovers
+from tests.order import sort_files
 
 _HERE = Path(__file__).parent
 _LAST = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_nodes", "test_changes")
@@ -20,14 +21,11 @@ _LAST = ("test_tasks", "test_check_task", "test_targets", "test_rounds", "test_n
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the shared cluster side by side and in their order; everything else stays where it is."""
-    places = [place for place, item in enumerate(items) if item.path.parent == _HERE]
-    ordered = sorted((items[place] for place in places), key=_rank)
-    for place, item in zip(places, ordered, strict=True):
-        items[place] = item
+    sort_files(items, folder=_HERE, rank=_rank)
 
 
-def _rank(item: pytest.Item) -> int:
-    return _LAST.index(item.path.stem) + 1 if item.path.stem in _LAST else 0
+def _rank(file: str) -> int:
+    return _LAST.index(file) + 1 if file in _LAST else 0
 
 
 @pytest.fixture(scope="package")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.order import sort_files
+
 _HERE = Path(__file__).parent
 # From half a minute on, the longest first. Without `-n` the order does not matter.
 _FIRST = (
@@ -28,11 +30,8 @@ _FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files as above, everything else where it is; tests of a file stay side by side."""
-    places = [place for place, item in enumerate(items) if item.path.parent == _HERE]
-    ordered = sorted((items[place] for place in places), key=_rank)
-    for place, item in zip(places, ordered, strict=True):
-        items[place] = item
+    sort_files(items, folder=_HERE, rank=_rank)
 
 
-def _rank(item: pytest.Item) -> int:
-    return _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST)
+def _rank(file: str) -> int:
+    return _FIRST.index(file) if file in _FIRST else len(_FIRST)
