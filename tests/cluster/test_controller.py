@@ -192,7 +192,7 @@ async def many(api: ApiServer, folder: Path) -> None:
             said = f"resident: {resident_mib(controller.pid):.0f} MiB, comparison of {MANY} tasks: {compared_s():.3f} s"
             print(said)
             assert resident_mib(controller.pid) < 200, said
-            assert compared_s() < 3, said
+            assert compared_s() < 1, said
         finally:
             await end(controller)
 
